@@ -1,0 +1,1 @@
+"""Streaming video question answering with an append-only memory of frames."""

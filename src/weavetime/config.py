@@ -1,0 +1,70 @@
+"""Settings, as frozen dataclasses. Each default is written here once; command-line options are made from these fields."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from .errors import ModelError
+
+
+@dataclass(frozen=True, slots=True)
+class StreamConfig:
+    """How a stream is read and remembered (METHOD §1).
+
+    window: blocks a step attends to, and that stay on the device; None evicts nothing. fps: frames sampled per second.
+    batch: frames encoded per call. cache: recalled blocks kept on the device, per layer.
+    index_pages: pages of the coarse index kept on the device.
+    """
+
+    window: int | None = 80
+    fps: float = 1.0
+    batch: int = 16
+    cache: int = 256
+    index_pages: int = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Decoding:
+    """How text is decoded. temperature 0 is greedy; top_p keeps the smallest set of tokens with that mass.
+
+    prefix is forced: it stands at the end of the prompt, before the first decoded token.
+    """
+
+    max_tokens: int = 128
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int | None = None
+    prefix: str = ""
+    stop: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What a model or adapter says of itself in `weavetime.json` beside its weights; None where it says nothing."""
+
+    time_prompts: bool | None = None
+    window: int | None = None
+    delta: float | None = None
+    recipe: str | None = None
+    trained: bool | None = None
+
+    FILE: ClassVar[str] = "weavetime.json"
+
+    @classmethod
+    def read(cls, folder: Path) -> Record:
+        """The record in a folder, or an empty one where there is none."""
+        path = folder / cls.FILE
+        if not path.is_file():
+            return cls()
+        try:
+            return cls(**json.loads(path.read_text()))
+        except (TypeError, ValueError) as e:
+            raise ModelError(f"{path} is not a weavetime record: {e}") from e
+
+    def write(self, folder: Path) -> None:
+        """Write the record beside the weights in `folder`."""
+        known = {k: v for k, v in asdict(self).items() if v is not None}
+        (folder / self.FILE).write_text(json.dumps(known, indent=2) + "\n")

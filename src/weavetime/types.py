@@ -1,0 +1,88 @@
+"""The values that cross rooms: what goes in (frames, questions) and what comes out (answers with their evidence)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One picture of a stream.
+
+    pixels: uint8, (height, width, 3), RGB. time: seconds from the start of the stream (the decoder's presentation
+    time, never index / fps). until: end of the moment this frame stands for; None means time + 1 / fps of the stream.
+    """
+
+    pixels: np.ndarray | torch.Tensor
+    time: float
+    until: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is asked: text, the options of a multiple choice, and earlier (question, answer) turns."""
+
+    text: str
+    options: tuple[str, ...] = ()
+    history: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What the view that the answer was decoded from had read.
+
+    times: presentation times, seconds, ascending, of every block read by any layer. blocks: per layer, the indices of
+    the blocks read, ascending. scores: per layer, the score that chose each of `blocks` (late interaction for
+    weavetime, mean key for rekv); None where blocks were not chosen by score.
+    """
+
+    times: tuple[float, ...]
+    blocks: tuple[tuple[int, ...], ...]
+    scores: tuple[tuple[float, ...], ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An answer with how it came about.
+
+    choice: index of the option whose letter has the largest logit (None without options). logits: those option
+    logits. gate: normalised entropy of the first prefill, in [0, 1] (None where the mode has no gate). recalled:
+    whether the past was read. at: the time asked about, seconds. tokens: ids decoded. finish: 'stop' or 'length'.
+    timings: seconds by phase ('prefill', 'choose', 'recall', 'first_token', 'decode', 'total').
+    """
+
+    text: str
+    choice: int | None
+    gate: float | None
+    recalled: bool
+    evidence: Evidence
+    at: float
+    mode: str
+    tokens: tuple[int, ...] = ()
+    logits: tuple[float, ...] = ()
+    finish: str = "stop"
+    timings: Mapping[str, float] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The answer as plain values for JSON."""
+        return {
+            "text": self.text,
+            "choice": self.choice,
+            "gate": self.gate,
+            "recalled": self.recalled,
+            "at": self.at,
+            "mode": self.mode,
+            "finish": self.finish,
+            "logits": list(self.logits),
+            "evidence": {
+                "times": list(self.evidence.times),
+                "blocks": [list(b) for b in self.evidence.blocks],
+                "scores": None if self.evidence.scores is None else [list(s) for s in self.evidence.scores],
+            },
+            "timings": dict(self.timings),
+        }
