@@ -16,7 +16,8 @@ class StreamConfig:
 
     window: blocks a step attends to, and that stay on the device; None evicts nothing. fps: frames sampled per second.
     batch: frames encoded per call. cache: recalled blocks kept on the device, per layer.
-    index_pages: pages of the coarse index kept on the device.
+    index_pages: pages (256 blocks) of the coarse index kept on the device. visual_only: score a block by its visual
+    tokens alone; off, as published, its time-prompt tokens count like the others.
     """
 
     window: int | None = 80
@@ -24,6 +25,7 @@ class StreamConfig:
     batch: int = 16
     cache: int = 256
     index_pages: int = 16
+    visual_only: bool = False
 
 
 @dataclass(frozen=True, slots=True)

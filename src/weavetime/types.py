@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -86,3 +86,21 @@ class Answer:
             },
             "timings": dict(self.timings),
         }
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Which blocks a view reads: per layer, block indices in ascending order.
+
+    scores: per layer, the score of each chosen block, where blocks were chosen by score. bare: leave out the wrapper
+    around a video too (the view of a question without pictures).
+    """
+
+    blocks: tuple[tuple[int, ...], ...]
+    scores: tuple[tuple[float, ...], ...] | None = None
+    bare: bool = False
+
+    @classmethod
+    def same(cls, blocks: Iterable[int], layers: int, *, bare: bool = False) -> Choice:
+        """The same blocks in every layer."""
+        return cls((tuple(blocks),) * layers, bare=bare)

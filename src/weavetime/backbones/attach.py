@@ -1,0 +1,87 @@
+"""How the memory meets the model: transformers classes stay as they are, and are switched for the length of a `with`.
+
+Inside, the decoder's rotary module gives angle zero, so keys reach the attention function un-rotated, and the attention
+function hands each layer's work to the pass given as the forward's `memory=` argument.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from transformers import AttentionInterface
+
+NAME = "weavetime"
+
+
+class Pass(Protocol):
+    """One forward's plan: what each layer attends to."""
+
+    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, scaling: float) -> Tensor:
+        """q (batch, heads, tokens, dim), k and v (batch, kv_heads, tokens, dim), un-rotated; returns q's shape."""
+
+
+def _attention(
+    module: Any, q: Tensor, k: Tensor, v: Tensor, attention_mask: Tensor | None, scaling: float, **kwargs: Any
+) -> tuple[Tensor, None]:
+    plan = kwargs.get("memory")
+    if plan is None:
+        raise RuntimeError("this model is attached to a weavetime memory: call it with memory=, or after the `with`")
+    return plan.attend(module.layer_idx, q, k, v, scaling).transpose(1, 2), None
+
+
+AttentionInterface.register(NAME, _attention)
+
+
+class _NoRotation(nn.Module):
+    """Angle zero at every position."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.dim = dim
+
+    def forward(self, x: Tensor, position_ids: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        return x.new_ones(1, 1, self.dim), x.new_zeros(1, 1, self.dim)
+
+
+@dataclass
+class _Use:
+    """One decoder's switch: how many are inside, and what to put back."""
+
+    count: int
+    rotary: nn.Module
+    implementation: str | None
+
+
+_lock = threading.Lock()
+_uses: dict[int, _Use] = {}
+
+
+@contextmanager
+def attached(decoder: Any, head_dim: int) -> Iterator[None]:
+    """Switch a decoder (`model.model.language_model`) to memory passes; the last to leave puts everything back.
+
+    Models made from one config object share its attention setting: attaching one switches the other too.
+    """
+    with _lock:
+        use = _uses.get(id(decoder))
+        if use is None:
+            use = _uses[id(decoder)] = _Use(0, decoder.rotary_emb, decoder.config._attn_implementation)
+            decoder.rotary_emb = _NoRotation(head_dim)
+            decoder.config._attn_implementation = NAME
+        use.count += 1
+    try:
+        with torch.inference_mode():
+            yield
+    finally:
+        with _lock:
+            use.count -= 1
+            if use.count == 0:
+                decoder.rotary_emb = use.rotary
+                decoder.config._attn_implementation = use.implementation
+                del _uses[id(decoder)]

@@ -1,0 +1,272 @@
+"""What a model family is to the rest: how frames become features, how tokens stand, how a question is put.
+
+A family is one file: a subclass that fills in strings, the vision step and the visual positions. It holds the host
+model; the engine runs it.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from string import ascii_uppercase
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from ..config import Decoding
+from ..errors import ModelError, QuestionError
+from ..ops import BlockLayout, Rotary, text_positions
+from ..types import Frame, Question
+from .checkpoints import Checkpoint
+
+NEWLINE = -1
+"""Stands among token ids for a family's learned newline vector."""
+
+
+@dataclass(frozen=True)
+class Strings:
+    """A family's prompt, in the words its published code uses; {q}, {a} are filled in."""
+
+    sink: str
+    question: str = "\n{q}<|im_end|><|im_start|>assistant\n"
+    turn: str = "\n{q}<|im_end|><|im_start|>assistant\n{a}<|im_end|>\n<|im_start|>user\n"
+    time: str = "Time={start:07.1f}-{end:07.1f}s"
+    options: str = "Question: {q}\nOptions:\n{options}\nOnly give the best option."
+    option: str = "({letter}) {text}"
+    choice_prefix: str = "Best option: ("
+    stop: tuple[str, ...] = ("<|im_end|>", "<|endoftext|>")
+
+
+@dataclass(frozen=True)
+class Grid:
+    """One stream's picture size, pixels, and its visual tokens by rows and columns."""
+
+    height: int
+    width: int
+    rows: int
+    columns: int
+
+    @property
+    def tokens(self) -> int:
+        """Visual tokens a frame."""
+        return self.rows * self.columns
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A question as token ids. head: how many of `ids` close the wrapper around the video (dropped without pictures).
+
+    text: ids of the question's text alone. letters: the id of each option's letter.
+    """
+
+    ids: Tensor
+    head: int
+    text: Tensor
+    letters: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Steps:
+    """Frames ready to be appended: embeds (1, steps x tokens, hidden); all of one layout; (time, end) of each."""
+
+    embeds: Tensor
+    layout: BlockLayout
+    times: tuple[tuple[float, float], ...]
+
+
+class Backbone(ABC):
+    """A loaded model of one family. time_prompts chooses METHOD's layout: segments (on) or one video (off)."""
+
+    family: ClassVar[str]
+    axes: ClassVar[int] = 1
+    strings: ClassVar[Strings]
+
+    def __init__(self, model: Any, tokenizer: Any, checkpoint: Checkpoint, *, time_prompts: bool) -> None:
+        self.model, self.tokenizer, self.checkpoint = model, tokenizer, checkpoint
+        self.time_prompts = time_prompts
+        text = model.config.text_config
+        self.heads: int = text.num_attention_heads
+        self.kv_heads: int = text.num_key_value_heads
+        self.head_dim: int = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+        self.max_positions: int = text.max_position_embeddings
+        self.rotary = Rotary(self.decoder.rotary_emb, self.axes)
+        self.blocks = lru_cache(maxsize=64)(self._block)  # one instance a layout: identity means 'same layout'
+
+    # The host
+
+    @property
+    def decoder(self) -> Any:
+        """The language model without its head."""
+        return self.model.model.language_model
+
+    @property
+    def vision_device(self) -> torch.device:
+        """Where pixels go."""
+        return next(self.vision.parameters()).device
+
+    @property
+    @abstractmethod
+    def vision(self) -> Any:
+        """The vision tower."""
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Vocabulary logits, fp32, of normed hidden states (..., hidden)."""
+        head = self.model.lm_head
+        return head(hidden.to(head.weight.device)).float()
+
+    # Pictures
+
+    @abstractmethod
+    def grid(self, height: int, width: int) -> Grid:
+        """The picture size that a stream whose first frame has this size uses throughout."""
+
+    @abstractmethod
+    def features(self, pixels: Tensor, grid: Grid) -> Tensor:
+        """Visual tokens (frames, tokens, hidden) of pictures, float (frames, 3, height, width) in 0..255, resized."""
+
+    def embed(self, frames: Sequence[Frame], grid: Grid) -> Tensor:
+        """Visual tokens of frames, (frames, tokens, hidden): resized and normalised on the vision tower's device."""
+        sizes = [tuple(f.pixels.shape) for f in frames]
+        groups = [0] + [i for i in range(1, len(frames)) if sizes[i] != sizes[i - 1]] + [len(frames)]
+        pictures = [
+            self._resize(frames[a:b], grid) for a, b in zip(groups, groups[1:], strict=False)
+        ]
+        return self.features(torch.cat(pictures), grid)
+
+    def _resize(self, frames: Sequence[Frame], grid: Grid) -> Tensor:
+        stacked = torch.stack([torch.as_tensor(f.pixels) for f in frames]).to(self.vision_device)
+        pixels = stacked.permute(0, 3, 1, 2).float()
+        if pixels.shape[-2:] == (grid.height, grid.width):
+            return pixels
+        size = (grid.height, grid.width)
+        pixels = functional.interpolate(pixels, size=size, mode="bicubic", antialias=True, align_corners=False)
+        return pixels.round_().clamp_(0, 255)  # as a resized 8-bit picture would be
+
+    def normalise(self, pixels: Tensor) -> Tensor:
+        """0..255 to the checkpoint's mean and standard deviation, in the vision tower's dtype."""
+        said = self.checkpoint.preprocessor
+        mean, std = (torch.tensor(said[n], device=pixels.device).view(1, 3, 1, 1) for n in ("image_mean", "image_std"))
+        dtype = next(self.vision.parameters()).dtype
+        return ((pixels / 255 - mean) / std).to(dtype)
+
+    # Tokens of a step
+
+    @abstractmethod
+    def visual_positions(self, grid: Grid) -> Tensor:
+        """Positions of one frame's visual tokens from the first's, int64 (axes, tokens)."""
+
+    def visual_extent(self, grid: Grid) -> int:
+        """How far the text after one frame's visual tokens stands from the first of them."""
+        return 1 + int(self.visual_positions(grid).max())
+
+    opening: ClassVar[str] = ""
+    """Text right before visual tokens."""
+
+    @property
+    @abstractmethod
+    def closing(self) -> tuple[int, ...]:
+        """Ids right after visual tokens: of each step in segments, at the head of the question in one video."""
+
+    def _block(self, grid: Grid, prefix: int) -> BlockLayout:
+        """The layout of a step: `prefix` text tokens (0 in one video), the frame, and in segments what closes it."""
+        visual = self.visual_positions(grid)
+        if not self.time_prompts:
+            moves = (True,) + (False,) * (self.axes - 1)
+            return BlockLayout(visual, slice(0, grid.tokens), moves, grid.tokens if self.axes == 1 else 1)
+        after = prefix + self.visual_extent(grid)
+        closing = len(self.closing)
+        parts = text_positions(0, prefix, self.axes), prefix + visual, text_positions(after, closing, self.axes)
+        span = slice(prefix, prefix + grid.tokens)
+        return BlockLayout(torch.cat(parts, 1), span, (True,) * self.axes, after + closing)
+
+    def steps(self, frames: Sequence[Frame], grid: Grid, fps: float) -> list[Steps]:
+        """Embed frames and cut them into stretches of one layout."""
+        times = [(f.time, f.time + 1 / fps if f.until is None else f.until) for f in frames]
+        visual = self.embed(frames, grid)
+        prefixes = [self._time_prompt(*t) if self.time_prompts else [] for t in times]
+        cuts = [i for i in range(1, len(frames)) if len(prefixes[i]) != len(prefixes[i - 1])]
+        return [
+            self._stretch(visual[a:b], prefixes[a:b], tuple(times[a:b]), grid)
+            for a, b in zip([0, *cuts], [*cuts, len(frames)], strict=True)
+        ]
+
+    def _stretch(
+        self, visual: Tensor, prefixes: list[list[int]], times: tuple[tuple[float, float], ...], grid: Grid
+    ) -> Steps:
+        layout = self.blocks(grid, len(prefixes[0]))
+        parts = [visual]
+        if self.time_prompts:
+            parts.insert(0, self.embed_ids(torch.tensor(prefixes)).to(visual))
+            parts.append(self.embed_ids(torch.tensor([self.closing])).to(visual).expand(len(visual), -1, -1))
+        return Steps(torch.cat(parts, 1).flatten(0, 1)[None], layout, times)
+
+    def _time_prompt(self, start: float, end: float) -> list[int]:
+        return self.encode(self.strings.time.format(start=start, end=end) + self.opening)
+
+    # Text
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of text, nothing added; special tokens are recognised."""
+        return list(self.tokenizer.encode(text, add_special_tokens=False))
+
+    def embed_ids(self, ids: Tensor) -> Tensor:
+        """Embeddings (..., hidden) of token ids, NEWLINE among them."""
+        table = self.decoder.embed_tokens
+        rows = table(ids.clamp_min(0).to(table.weight.device))
+        newline = ids == NEWLINE
+        if bool(newline.any()):
+            rows = rows.clone()
+            rows[newline.to(rows.device)] = self.newline.to(rows)
+        return rows
+
+    @property
+    def newline(self) -> Tensor:
+        """The learned newline vector, (hidden,)."""
+        raise ModelError(f"{self.family} has no newline vector")
+
+    @cached_property
+    def sink(self) -> tuple[Tensor, int]:
+        """Ids that open every view, and how many of them are text."""
+        text = self.encode(self.strings.sink)
+        wrapper = [] if self.time_prompts else self.encode(self.opening)
+        return torch.tensor(text + wrapper), len(text)
+
+    def prompt(self, question: Question, decoding: Decoding) -> Prompt:
+        """A question after the pictures: history, text, options, role marks, forced prefix."""
+        if not question.text.strip():
+            raise QuestionError("the question is empty")
+        words = self.strings
+        asked, prefix = question.text, decoding.prefix
+        if question.options:
+            if len(question.options) > len(ascii_uppercase):
+                raise QuestionError(f"at most {len(ascii_uppercase)} options have a letter, got {len(question.options)}")
+            lines = [
+                words.option.format(letter=letter, text=text)
+                for letter, text in zip(ascii_uppercase, question.options, strict=False)
+            ]
+            asked = words.options.format(q=question.text, options="\n".join(lines))
+            prefix = prefix or words.choice_prefix
+        turns = "".join(words.turn.format(q=q, a=a) for q, a in question.history)
+        head = [] if self.time_prompts else list(self.closing)
+        ids = head + self.encode(turns + words.question.format(q=asked) + prefix)
+        letters = tuple(self._letter(c) for c in ascii_uppercase[: len(question.options)])
+        return Prompt(torch.tensor(ids), len(head), torch.tensor(self.encode(question.text)), letters)
+
+    def _letter(self, letter: str) -> int:
+        ids = self.encode(letter)
+        if len(ids) != 1:
+            raise ModelError(f"the tokenizer cuts the option letter {letter!r} into {len(ids)} tokens")
+        return ids[0]
+
+    @cached_property
+    def stops(self) -> frozenset[int]:
+        """Ids that end an answer."""
+        ids = {self.tokenizer.convert_tokens_to_ids(token) for token in self.strings.stop}
+        said = getattr(self.model.generation_config, "eos_token_id", None)
+        ids.update(said if isinstance(said, list) else [said])
+        ids.add(self.tokenizer.eos_token_id)
+        return frozenset(i for i in ids if i is not None)

@@ -1,0 +1,70 @@
+"""LLaVA-OneVision: SigLIP tower, two-layer projector, 2 x 2 bilinear pooling, Qwen2 text (METHOD §1)."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from .base import NEWLINE, Backbone, Grid, Strings
+
+
+class LlavaOneVision(Backbone):
+    """Every frame is resized to the tower's square; one axis of positions."""
+
+    family = "llava_onevision"
+    # The published ReKV and WeaveTime code's prompt, its spaces included.
+    strings = Strings(
+        sink="<|im_start|>system \nYou are a helpful assistant.<|im_end|><|im_start|>user ",
+        turn="\n{q}<|im_end|><|im_start|>assistant\n{a}<|im_end|><|im_start|>user ",
+        time="\nTime={start:07.1f}-{end:07.1f}s",
+    )
+
+    @property
+    def vision(self) -> Any:
+        """SigLIP."""
+        return self.model.model.vision_tower
+
+    @property
+    def newline(self) -> Tensor:
+        """`image_newline`, (hidden,)."""
+        return self.model.model.image_newline.detach()
+
+    @property
+    def closing(self) -> tuple[int, ...]:
+        """The newline vector ends a video."""
+        return (NEWLINE,)
+
+    @property
+    def _patches(self) -> int:
+        config = self.model.config.vision_config
+        return int(config.image_size // config.patch_size)
+
+    def grid(self, height: int, width: int) -> Grid:
+        """The tower's square, whatever the picture's size; patches pooled by two."""
+        side = self.model.config.vision_config.image_size
+        pooled = math.ceil(self._patches / 2)
+        return Grid(side, side, pooled, pooled)
+
+    def features(self, pixels: Tensor, grid: Grid) -> Tensor:
+        """Tower, layer selection, projector, pooling: the host's video path without its newline."""
+        config, host = self.model.config, self.model.model
+        layer = config.vision_feature_layer
+        out = self.vision(self.normalise(pixels), output_hidden_states=True, return_dict=True)
+        if isinstance(layer, int):
+            hidden = out.hidden_states[layer]
+        else:
+            hidden = torch.cat([out.hidden_states[i] for i in layer], -1)
+        if config.vision_feature_select_strategy == "default":
+            hidden = hidden[:, 1:]
+        tokens = host.multi_modal_projector(hidden)
+        square = tokens.unflatten(1, (self._patches, self._patches)).permute(0, 3, 1, 2)
+        pooled = functional.interpolate(square, size=(grid.rows, grid.columns), mode="bilinear", align_corners=False)
+        return pooled.flatten(2).mT.contiguous()
+
+    def visual_positions(self, grid: Grid) -> Tensor:
+        """One after another."""
+        return torch.arange(grid.tokens)[None]

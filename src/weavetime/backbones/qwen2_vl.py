@@ -1,0 +1,71 @@
+"""Qwen2-VL: native resolution, a frame doubled to the temporal patch of two, positions by time, height and width."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..errors import VideoError
+from .base import Backbone, Grid, Strings
+
+# qwen-vl-utils caps a video's frame at 768 patches of 28 x 28; the image limits in a checkpoint are 16 times that.
+FRAME_PIXELS = 768 * 28 * 28
+
+
+class Qwen2VL(Backbone):
+    """Three axes of positions; the first frame fixes the size for the whole stream."""
+
+    family = "qwen2_vl"
+    axes = 3
+    strings = Strings(sink="<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>user\n")
+    opening = "<|vision_start|>"
+
+    @property
+    def vision(self) -> Any:
+        """The vision transformer."""
+        return self.model.model.visual
+
+    @property
+    def closing(self) -> tuple[int, ...]:
+        """`<|vision_end|>`."""
+        return (self.model.config.vision_end_token_id,)
+
+    def grid(self, height: int, width: int) -> Grid:
+        """Both sides to multiples of patch x merge, pixels within limits, the aspect kept as nearly as can be."""
+        config, said = self.model.config.vision_config, self.checkpoint.preprocessor
+        unit = config.patch_size * config.spatial_merge_size
+        size = said.get("size") or {}
+        least = said.get("min_pixels") or size.get("shortest_edge") or 4 * unit * unit
+        most = min(said.get("max_pixels") or size.get("longest_edge") or FRAME_PIXELS, FRAME_PIXELS)
+        if max(height, width) > 200 * min(height, width):
+            raise VideoError(f"a frame of {width}x{height} is too narrow: Qwen2-VL takes sides up to 200 to 1")
+        h, w = (max(unit, round(side / unit) * unit) for side in (height, width))
+        if h * w > most:
+            shrink = math.sqrt(height * width / most)
+            h, w = (max(unit, math.floor(side / shrink / unit) * unit) for side in (height, width))
+        elif h * w < least:
+            grow = math.sqrt(least / (height * width))
+            h, w = (math.ceil(side * grow / unit) * unit for side in (height, width))
+        return Grid(h, w, h // unit, w // unit)
+
+    def features(self, pixels: Tensor, grid: Grid) -> Tensor:
+        """Patches in the tower's order (merge windows together), each frame standing for both of its temporal patch."""
+        config = self.model.config.vision_config
+        merge, patch, depth = config.spatial_merge_size, config.patch_size, config.temporal_patch_size
+        x = self.normalise(pixels)
+        frames = x.shape[0]
+        # (frames, channel, rows, merge, patch, columns, merge, patch)
+        x = x.view(frames, 3, grid.rows, merge, patch, grid.columns, merge, patch)
+        x = x.permute(0, 2, 5, 3, 6, 1, 4, 7)[..., None, :, :].expand(-1, -1, -1, -1, -1, -1, depth, -1, -1)
+        patches = x.reshape(frames * grid.tokens * merge * merge, 3 * depth * patch * patch)
+        thw = torch.tensor([[1, grid.rows * merge, grid.columns * merge]], device=x.device).expand(frames, -1)
+        out = self.vision(patches, grid_thw=thw, return_dict=True)
+        return out.pooler_output.view(frames, grid.tokens, -1)
+
+    def visual_positions(self, grid: Grid) -> Tensor:
+        """(0, row, column)."""
+        rows, columns = torch.meshgrid(torch.arange(grid.rows), torch.arange(grid.columns), indexing="ij")
+        return torch.stack((torch.zeros(grid.tokens, dtype=torch.int64), rows.flatten(), columns.flatten()))

@@ -1,0 +1,110 @@
+"""Reading a question over a view: one or more prompts at once, all over the same blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..focus import Mode
+from ..memory import LayerView, Memory, Past, View
+from ..ops import Part, attend, attend_causal, merge, rotate, text_positions
+from ..types import Choice
+
+
+@dataclass
+class Draft:
+    """A prefill, ready to be decoded from or judged.
+
+    logits fp32 (batch, vocabulary) after the last prompt token. gate: per question, None where the mode has none.
+    queries: per layer (batch, heads, tokens, dim), un-rotated. own: per layer keys (rotated) and values of the
+    prompt's tokens and of those to come, (batch, kv_heads, room, dim). lengths: prompt tokens of each question.
+    """
+
+    view: View
+    lengths: tuple[int, ...]
+    own: list[tuple[Tensor, Tensor]]
+    queries: list[Tensor]
+    logits: Tensor
+    gate: tuple[float | None, ...]
+
+    def queries_of(self, row: int) -> list[Tensor]:
+        """One question's queries, per layer (heads, tokens, dim), padding left out."""
+        return [q[row, :, : self.lengths[row]] for q in self.queries]
+
+
+def attend_shared(q: Tensor, k: Tensor, v: Tensor, scaling: float) -> Part:
+    """q (batch, heads, tokens, dim) of several questions over one view (1, kv_heads, keys, dim), read once."""
+    batch, heads, length, dim = q.shape
+    if batch == 1:
+        return attend(q, k, v, scaling)
+    grouped = q.unflatten(1, (k.shape[1], -1)).transpose(0, 1)  # (kv_heads, batch, group, tokens, dim)
+    part = attend(grouped.reshape(1, k.shape[1], -1, dim), k, v, scaling)
+    out = part.out.view(k.shape[1], batch, -1, length, dim).transpose(0, 1).reshape(batch, heads, length, dim)
+    lse = part.lse.view(k.shape[1], batch, -1, length).transpose(0, 1).reshape(batch, heads, length)
+    return Part(out, lse)
+
+
+class PrefillPass:
+    """Prompt tokens attend to the view and causally to themselves. Padding on the right is never looked at."""
+
+    def __init__(self, view: View, room: int) -> None:
+        self.view, self.room = view, room
+        self.own: list[tuple[Tensor, Tensor]] = []
+        self.queries: list[Tensor] = []
+        self._angles: dict[tuple[int, int, torch.device], tuple[Tensor, Tensor]] = {}
+
+    def layer_view(self, layer: int, q: Tensor) -> LayerView:
+        """What this layer reads."""
+        return self.view.layer(layer)
+
+    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, scaling: float) -> Tensor:
+        """One layer."""
+        view = self.layer_view(layer, q)
+        cos, sin = self._angle(view.end, q)
+        self.queries.append(q)
+        q, k = rotate(q, cos, sin), rotate(k, cos, sin)
+        self._keep(k, v)
+        return merge([attend_shared(q, view.keys, view.values, scaling), attend_causal(q, k, v, scaling)]).out
+
+    def _angle(self, start: int, like: Tensor) -> tuple[Tensor, Tensor]:
+        key = (start, like.shape[2], like.device)
+        if key not in self._angles:
+            rotary = self.view.memory.rotary
+            self._angles[key] = rotary.angles(text_positions(start, like.shape[2], rotary.axes), like)
+        return self._angles[key]
+
+    def _keep(self, k: Tensor, v: Tensor) -> None:
+        batch, heads, length, dim = k.shape
+        keys, values = (k.new_zeros(batch, heads, length + self.room, dim) for _ in range(2))
+        keys[:, :, :length] = k
+        values[:, :, :length] = v
+        self.own.append((keys, values))
+
+
+class PickPass(PrefillPass):
+    """ReKV's first pass: each layer picks its blocks with this pass's own queries, then reads them."""
+
+    def __init__(self, memory: Memory, past: Past, mode: Mode) -> None:
+        super().__init__(memory.view(Choice.same((), memory.cells.layers)), 0)
+        self.memory, self.past, self.mode = memory, past, mode
+        self.picked: list[tuple[list[int], list[float]]] = []
+
+    def layer_view(self, layer: int, q: Tensor) -> LayerView:
+        """Pick, then lay out."""
+        blocks, scores = self.mode.pick(layer, q[0], self.past)
+        self.picked.append((blocks, scores))
+        return self.memory.view(Choice.same(blocks, self.memory.cells.layers)).layer(layer)
+
+    @property
+    def choice(self) -> Choice:
+        """What the layers picked."""
+        blocks, scores = zip(*self.picked, strict=True)
+        return Choice(tuple(map(tuple, blocks)), tuple(map(tuple, scores)))
+
+
+def pad(rows: Sequence[Tensor]) -> Tensor:
+    """Token ids of several prompts, padded on the right: (batch, longest)."""
+    return torch.nn.utils.rnn.pad_sequence(list(rows), batch_first=True)

@@ -1,0 +1,177 @@
+"""The only code that runs a model: one method a pass. State lives in the memory and in drafts, never here."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..backbones import Backbone, Prompt, Steps, attached
+from ..config import Decoding, StreamConfig
+from ..errors import CapacityError, NumericsError, OutOfMemoryError
+from ..focus import Mode, entropy_gate
+from ..memory import Cells, Memory, Past, Sink, View
+from ..ops import attend_causal, rotate, text_positions
+from ..types import Choice
+from .append import AppendPass
+from .decode import DecodePass, Sampler
+from .prefill import Draft, PickPass, PrefillPass, pad
+
+
+class _SinkPass:
+    """The tokens that open every view, encoded once; plain causal attention, keys and values kept un-rotated."""
+
+    def __init__(self, backbone: Backbone) -> None:
+        self.backbone = backbone
+        self.keys: list[Tensor] = []
+        self.values: list[Tensor] = []
+
+    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, scaling: float) -> Tensor:
+        self.keys.append(k.contiguous())
+        self.values.append(v.contiguous())
+        rotary = self.backbone.rotary
+        cos, sin = rotary.angles(text_positions(0, q.shape[2], rotary.axes), q)
+        return attend_causal(rotate(q, cos, sin), rotate(k, cos, sin), v, scaling).out
+
+
+class Runner:
+    """A loaded model and its passes. One lock: one forward at a time, whoever asks."""
+
+    def __init__(self, backbone: Backbone) -> None:
+        self.backbone = backbone
+        self.lock = threading.RLock()
+
+    @contextmanager
+    def guarded(self) -> Iterator[None]:
+        """Out of memory becomes our own error."""
+        try:
+            yield
+        except torch.OutOfMemoryError as e:
+            raise OutOfMemoryError(
+                "the device is out of memory: use a smaller window, batch, cache or k, or a smaller model"
+            ) from e
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Hold the lock with the model attached."""
+        with self.lock, attached(self.backbone.decoder, self.backbone.head_dim), self.guarded():
+            yield
+
+    def _forward(self, embeds: Tensor, plan: Any, **more: Any) -> Any:
+        out = self.backbone.decoder(inputs_embeds=embeds, memory=plan, use_cache=False, **more)
+        if not bool(torch.isfinite(out.last_hidden_state).all()):
+            raise NumericsError(
+                "the model produced values that are not finite; nothing was kept. Try another dtype (bfloat16, float32)"
+            )
+        return out
+
+    @cached_property
+    def sink(self) -> Sink:
+        """The tokens that open every view."""
+        ids, text = self.backbone.sink
+        plan = _SinkPass(self.backbone)
+        with self.running():
+            self._forward(self.backbone.embed_ids(ids[None]), plan)
+        return Sink(tuple(plan.keys), tuple(plan.values), text)
+
+    @cached_property
+    def cells(self) -> Cells:
+        """The shape of a token's memory; each layer lives where the model runs it."""
+        b, keys = self.backbone, self.sink.keys
+        return Cells(b.kv_heads, b.head_dim, keys[0].dtype, tuple(k.device for k in keys))
+
+    def memory(self, config: StreamConfig) -> Memory:
+        """An empty memory for one stream."""
+        with self.lock, torch.inference_mode():
+            return Memory(self.cells, self.sink, self.backbone.rotary, config)
+
+    def append(self, memory: Memory, steps: Steps) -> None:
+        """Encode steps of one layout and commit them as blocks; on any error nothing is committed."""
+        count = len(steps.times)
+        self._check_window(memory, steps, count)
+        with self.running():
+            memory.reserve(count, steps.layout)
+            plan = AppendPass(memory, steps.layout, count)
+            self._forward(steps.embeds, plan)
+            memory.commit(steps.times, steps.layout, plan.means)
+
+    def _check_window(self, memory: Memory, steps: Steps, count: int) -> None:
+        size, layout = memory.window.size, steps.layout
+        blocks = len(memory.table) + count if size is None else size + 1
+        room = self.backbone.max_positions - memory.sink.tokens - max(layout.tops)
+        if (blocks - 1) * layout.advance >= room:
+            fits = (room - 1) // layout.advance
+            raise CapacityError(
+                f"a window of {'every block' if size is None else f'{size} blocks'} does not fit the model's "
+                f"{self.backbone.max_positions} positions at {layout.tokens} tokens a block: at most {fits} blocks do"
+            )
+
+    def pick(self, memory: Memory, past: Past, prompt: Prompt, mode: Mode) -> Choice:
+        """One pass over the question's text in which each layer picks its blocks (ReKV)."""
+        plan = PickPass(memory, past, mode)
+        with self.running():
+            self._forward(self.backbone.embed_ids(prompt.text[None]), plan)
+        return plan.choice
+
+    def prefill(self, view: View, prompts: Sequence[Prompt], room: int, gate_layers: int = 0) -> Draft:
+        """Read prompts over a view, with room for `room` tokens more; gate_layers 0 computes no gate."""
+        rows = [p.ids[p.head :] if view.choice.bare else p.ids for p in prompts]
+        lengths = tuple(len(r) for r in rows)
+        end = view.end + max(lengths)
+        if end >= self.backbone.max_positions:
+            raise CapacityError(
+                f"the view and the question take {end} positions and the model has {self.backbone.max_positions}: "
+                "use fewer blocks (k, window) or a shorter question"
+            )
+        room = min(room, self.backbone.max_positions - end)
+        plan = PrefillPass(view, room)
+        with self.running():
+            more = {"output_hidden_states": True} if gate_layers > 1 else {}
+            out = self._forward(self.backbone.embed_ids(pad(rows)), plan, **more)
+            last = torch.tensor(lengths, device=out.last_hidden_state.device) - 1
+            logits = self._logits(_at(out.last_hidden_state, last))
+            gate: tuple[float | None, ...] = (None,) * len(rows)
+            if gate_layers:
+                gate = tuple(self._gate(out, last, logits, gate_layers).tolist())
+        return Draft(view, lengths, plan.own, plan.queries, logits, gate)
+
+    def _gate(self, out: Any, last: Tensor, logits: Tensor, layers: int) -> Tensor:
+        gates = [entropy_gate(logits)]
+        # The host's last hidden state is normed already, the ones before it are not.
+        for hidden in out.hidden_states[-layers:-1] if layers > 1 else ():
+            normed = self.backbone.decoder.norm(_at(hidden, last))
+            gates.append(entropy_gate(self._logits(normed)).to(gates[0].device))
+        return torch.stack(gates).mean(0)
+
+    def _logits(self, hidden: Tensor) -> Tensor:
+        logits = self.backbone.logits(hidden)
+        if not bool(torch.isfinite(logits).all()):
+            raise NumericsError("the model's logits are not finite: try another dtype (bfloat16, float32)")
+        return logits
+
+    def decode(self, draft: Draft, decoding: Decoding) -> Iterator[list[int]]:
+        """One id a question at a time, until the caller has enough or the room is used up.
+
+        The lock is held for one forward at a time: frames and other questions go on in between.
+        """
+        sample = Sampler(decoding, len(draft.lengths))
+        ids = sample(draft.logits)
+        yield ids
+        room = draft.own[0][0].shape[2] - max(draft.lengths)
+        for step in range(room - 1):
+            with self.running():
+                embeds = self.backbone.embed_ids(torch.tensor(ids)[:, None])
+                out = self._forward(embeds, DecodePass(draft, step))
+                logits = self._logits(out.last_hidden_state[:, -1])
+            ids = sample(logits)
+            yield ids
+
+
+def _at(hidden: Tensor, last: Tensor) -> Tensor:
+    """Hidden states (batch, hidden) at each row's last prompt token."""
+    return hidden[torch.arange(len(last), device=hidden.device), last.to(hidden.device)]

@@ -1,0 +1,54 @@
+"""What a mode is: a value that says which blocks a question reads, before and after it has seen the present."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import ClassVar, Protocol
+
+from torch import Tensor
+
+from ..types import Choice
+
+
+class Past(Protocol):
+    """The memory as of one time, as a mode sees it."""
+
+    count: int
+
+    @property
+    def layers(self) -> int: ...
+    @property
+    def kv_heads(self) -> int: ...
+    @property
+    def window(self) -> int | None: ...
+    @property
+    def recent(self) -> range: ...
+    def coarse(self, queries: Sequence[Tensor], *, cosine: bool = False) -> Tensor: ...
+    def coarse_layer(self, layer: int, query: Tensor, *, cosine: bool = False) -> Tensor: ...
+    def fine(self, layer: int, question: Tensor, blocks: Sequence[int], *, cosine: bool = False) -> Tensor: ...
+    def at_times(self, times: Sequence[float]) -> list[int]: ...
+
+
+class Mode(ABC):
+    """One way to answer. The three questions below, asked in this order, are all that differs between modes."""
+
+    name: ClassVar[str]
+    gate_layers: int = 0
+    """Layers whose logits the gate averages; 0 where the mode has no gate."""
+
+    @abstractmethod
+    def first(self, past: Past) -> Choice | None:
+        """The blocks of the first view; None where layers pick for themselves in a pass over the question's text."""
+
+    def pick(self, layer: int, queries: Tensor, past: Past) -> tuple[list[int], list[float]]:
+        """Blocks of one layer and their scores, from that pass's own queries (heads, tokens, dim), un-rotated."""
+        raise NotImplementedError(f"{self.name} does not pick inside a pass")
+
+    def needs_past(self, gate: float | None, past: Past, delta: float) -> bool:
+        """Whether to look again with more of the past. delta: the model's own threshold."""
+        return False
+
+    def choose(self, queries: Sequence[Tensor], past: Past) -> Choice:
+        """The blocks of the second view, from the first one's question queries, per layer (heads, tokens, dim)."""
+        raise NotImplementedError(f"{self.name} does not choose")

@@ -1,0 +1,131 @@
+"""The host tier: blocks that left the window, in pages of pinned memory. A disk tier would take the same calls."""
+
+from __future__ import annotations
+
+import contextlib
+import weakref
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import torch
+from torch import Tensor
+
+from ..errors import OutOfMemoryError
+from ..ops import BlockLayout
+from .blocks import Cells, Table, runs
+from .window import Window
+
+PAGE = 4  # blocks; small, so that the unused end of the last page stays under 1 % of a thousand blocks
+
+
+class Archive:
+    """Blocks [0, stop). One page holds PAGE blocks of one layout: (layers, blocks, 2, kv_heads, tokens, dim).
+
+    A block's keys (or values) of one layer are dense, so recall moves them in one copy. Pinned pages take long to make:
+    one is made ahead by a thread.
+    """
+
+    def __init__(self, cells: Cells, table: Table) -> None:
+        self.cells, self.table = cells, table
+        self.stop = 0
+        self._pages: list[Tensor] = []
+        self._where: list[tuple[int, int]] = []  # (page, row) of each block that is held or has room reserved
+        self._pin = any(d.type == "cuda" for d in cells.devices)
+        self._maker = ThreadPoolExecutor(1, thread_name_prefix="weavetime-pages") if self._pin else None
+        self._ahead: tuple[BlockLayout, Future[Tensor]] | None = None
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held, the page made ahead included."""
+        ahead = self._page_bytes(self._ahead[0]) if self._ahead else 0
+        return sum(p.nbytes for p in self._pages) + ahead
+
+    def _page_bytes(self, layout: BlockLayout) -> int:
+        return PAGE * layout.tokens * self.cells.token_bytes
+
+    def reserve(self, stop: int, coming: BlockLayout) -> None:
+        """Have room for blocks up to `stop`, before anything is computed that would have to be undone.
+
+        coming: the layout of blocks that the table does not know yet.
+        """
+        known = self.table.layouts
+        while len(self._where) < stop:
+            block = len(self._where)
+            before, layout = (known[i] if i < len(known) else coming for i in (max(block - 1, 0), block))
+            page, row = self._where[-1] if self._where else (-1, PAGE - 1)
+            if row + 1 == PAGE or before is not layout:
+                self._pages.append(self._take(layout))
+                page, row = page + 1, -1
+            self._where.append((page, row + 1))
+
+    def _take(self, layout: BlockLayout) -> Tensor:
+        if self._maker is None:
+            return self._make(layout)
+        ahead = self._ahead
+        self._ahead = None
+        page = ahead[1].result() if ahead and ahead[0] is layout else self._make(layout)
+        self._ahead = (layout, self._maker.submit(self._make, layout))
+        return page
+
+    def _make(self, layout: BlockLayout) -> Tensor:
+        cells = self.cells
+        shape = (cells.layers, PAGE, 2, cells.kv_heads, layout.tokens, cells.dim)
+        try:
+            page = torch.empty(shape, dtype=cells.dtype)
+            return pin(page) if self._pin else page
+        except RuntimeError as e:
+            raise OutOfMemoryError(
+                f"no host memory for another {self._page_bytes(layout) / 2**20:.0f} MiB of archive after "
+                f"{self.stop} blocks; ask with a shorter stream or a smaller model"
+            ) from e
+
+    def put(self, stop: int, window: Window) -> None:
+        """Copy blocks [self.stop, stop) out of the window; room was reserved."""
+        for first, last in runs(self.table.layouts[self.stop : stop], self.stop):
+            for layer in range(self.cells.layers):
+                k, v = (self._by_block(t, last - first) for t in window.read(layer, first, last))
+                both = torch.stack((k, v), 1)
+                for page, rows, blocks in self._spans(first, last):
+                    self._pages[page][layer, rows].copy_(both[blocks], non_blocking=self._pin)
+        self.stop = stop
+
+    @staticmethod
+    def _by_block(x: Tensor, count: int) -> Tensor:
+        """(1, kv_heads, count x tokens, dim) to (count, kv_heads, tokens, dim)."""
+        return x[0].unflatten(1, (count, -1)).transpose(0, 1)
+
+    def _spans(self, first: int, stop: int) -> Iterator[tuple[int, slice, slice]]:
+        """(page, rows in it, blocks counted from first) for each page that [first, stop) touches."""
+        at = first
+        while at < stop:
+            page, row = self._where[at]
+            count = min(PAGE - row, stop - at)
+            yield page, slice(row, row + count), slice(at - first, at - first + count)
+            at += count
+
+    def part(self, layer: int, block: int, part: int) -> Tensor:
+        """One block's keys (part 0) or values (part 1) of one layer, on the host: (kv_heads, tokens, dim)."""
+        page, row = self._where[block]
+        return self._pages[page][layer, row, part]
+
+    def close(self) -> None:
+        """Free the pages."""
+        if self._maker is not None:
+            self._maker.shutdown(wait=True)
+        self._ahead = None
+        self._pages.clear()
+
+
+def pin(x: Tensor) -> Tensor:
+    """Pin a host tensor where it lies. torch's own pinned allocator rounds sizes up to a power of two."""
+    runtime = torch.cuda.cudart()
+    code = int(runtime.cudaHostRegister(x.data_ptr(), x.nbytes, 0))
+    if code != 0:
+        raise RuntimeError(f"pinning {x.nbytes} bytes failed (CUDA error {code})")
+    weakref.finalize(x.untyped_storage(), _unpin, x.data_ptr())
+    return x
+
+
+def _unpin(pointer: int) -> None:
+    with contextlib.suppress(RuntimeError):  # at interpreter exit the driver may be gone, and the memory with it
+        torch.cuda.cudart().cudaHostUnregister(pointer)

@@ -1,0 +1,215 @@
+"""The append-only memory of a stream: blocks in tiers, the coarse index over them, and views as of any time."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ..config import StreamConfig
+from ..errors import QuestionError
+from ..ops import BlockLayout, Rotary, late_interaction, rotate, text_positions
+from ..types import Choice
+from .archive import Archive
+from .blocks import Cells, Sink, Table, runs
+from .cache import BlockCache
+from .index import Index
+from .views import View
+from .window import Window
+
+
+class Memory:
+    """Keys before rotary and values of every block, once. Positions are given when a view is laid out (METHOD §2)."""
+
+    def __init__(self, cells: Cells, sink: Sink, rotary: Rotary, config: StreamConfig) -> None:
+        self.cells, self.sink, self.rotary, self.config = cells, sink, rotary, config
+        self.table = Table()
+        self.window = Window(cells, self.table, config.window, config.batch)
+        self.archive = Archive(cells, self.table)
+        self.means = Index(cells, config.index_pages)
+        self.key_cache = BlockCache(self.archive, cells, 0, config.cache)
+        self.value_cache = BlockCache(self.archive, cells, 1, config.cache // 2)
+        self.sink_rotated = tuple(self._rotate_sink(k) for k in sink.keys)
+
+    def _rotate_sink(self, keys: Tensor) -> Tensor:
+        positions = text_positions(0, keys.shape[2], self.rotary.axes)
+        return rotate(keys, *self.rotary.angles(positions, keys))
+
+    # Accounting
+
+    @property
+    def tiers(self) -> dict[str, int]:
+        """Bytes held by each tier: nothing is held elsewhere."""
+        return {
+            "sink": self.sink.nbytes + sum(t.nbytes for t in self.sink_rotated),
+            "window": self.window.nbytes,
+            "archive": self.archive.nbytes,
+            "index": self.means.nbytes,
+            "cache": self.key_cache.nbytes + self.value_cache.nbytes,
+        }
+
+    @property
+    def nbytes(self) -> int:
+        """All bytes held."""
+        return sum(self.tiers.values())
+
+    def digest(self) -> str:
+        """A hash of the whole archive: blocks, times and index."""
+        h = hashlib.sha256(repr((self.table.times, self.table.ends, self.table.offsets)).encode())
+        for layer in range(self.cells.layers):
+            h.update(_raw(self.means.means(layer, len(self.table))))
+            for block in range(len(self.table)):
+                for x in self.read(layer, [block], cached=False):
+                    h.update(_raw(x))
+        return h.hexdigest()
+
+    # Growing
+
+    def reserve(self, count: int, layout: BlockLayout) -> None:
+        """Have room in every tier for `count` more blocks; may raise OutOfMemoryError, and then nothing has changed."""
+        size = self.window.size
+        self.window.reserve(count, layout)
+        self.means.reserve(count)
+        if size is None:
+            return
+        self.key_cache.prepare(layout)
+        self.value_cache.prepare(layout)
+        self.archive.reserve(len(self.table) + count - size, layout)
+
+    def commit(self, times: Sequence[tuple[float, float]], layout: BlockLayout, means: Sequence[Tensor]) -> None:
+        """Make blocks of the tokens just written: (time, end) of each, and per layer their mean keys."""
+        for time, end in times:
+            self.table.add(time, end, layout)
+        self.means.add(means)
+        if self.window.size is not None and len(self.table) - self.window.size > self.archive.stop:
+            stop = len(self.table) - self.window.size
+            self.archive.put(stop, self.window)
+            self.window.first = stop
+
+    # Reading
+
+    def index(self, at: float | None = None) -> Past:
+        """What may be read as of a time, seconds; None is now."""
+        return Past(self, len(self.table) if at is None else self.table.visible(at))
+
+    def view(self, choice: Choice) -> View:
+        """The view that a choice of blocks makes."""
+        return View(self, choice)
+
+    def read(self, layer: int, blocks: Sequence[int], *, cached: bool = True) -> tuple[Tensor, Tensor]:
+        """Keys (un-rotated) and values of blocks, ascending, on the layer's device: (1, kv_heads, tokens, dim)."""
+        old = [b for b in blocks if b < self.archive.stop]
+        new = blocks[len(old) :]
+        parts = self._archived(layer, old, cached) if old else []
+        for first, stop in _stretches(new):
+            parts.append(self.window.read(layer, first, stop))
+        keys, values = zip(*parts, strict=True)
+        return torch.cat(keys, 2), torch.cat(values, 2)
+
+    def _archived(self, layer: int, blocks: Sequence[int], cached: bool) -> list[tuple[Tensor, Tensor]]:
+        parts = []
+        for group, layout in self._groups(blocks):
+            both = []
+            for part, cache in enumerate((self.key_cache, self.value_cache)):
+                if cached:
+                    rows = cache.get(layer, group, layout)
+                else:
+                    rows = torch.stack([self.archive.part(layer, b, part) for b in group]).to(self.cells.devices[layer])
+                both.append(rows.transpose(0, 1).flatten(1, 2)[None])
+            parts.append((both[0], both[1]))
+        return parts
+
+    def _groups(self, blocks: Sequence[int]) -> list[tuple[list[int], BlockLayout]]:
+        """Cut a list of blocks into stretches of one layout."""
+        layouts = [self.table.layouts[b] for b in blocks]
+        return [(list(blocks[a:b]), layouts[a]) for a, b in runs(layouts, 0)]
+
+    def block_keys(self, layer: int, blocks: Sequence[int]) -> list[tuple[list[int], Tensor]]:
+        """Un-rotated keys for late interaction, by stretches of one layout: (blocks, keys (blocks, tokens, width))."""
+        visual = self.config.visual_only
+        found = []
+        for group, layout in self._groups(blocks):
+            old = [b for b in group if b < self.archive.stop]
+            parts = [self.key_cache.get(layer, old, layout)] if old else []
+            for first, stop in _stretches(group[len(old) :]):
+                keys = self.window.read(layer, first, stop)[0][0].unflatten(1, (stop - first, -1))
+                parts.append(keys.transpose(0, 1))
+            keys = torch.cat(parts)[:, :, layout.visual if visual else slice(None)]
+            found.append((group, keys.transpose(1, 2).flatten(2)))
+        return found
+
+    def close(self) -> None:
+        """Free every tier."""
+        self.archive.close()
+
+
+class Past:
+    """The memory as of one time, as focus reads it: how many blocks, which are recent, and how near each is."""
+
+    def __init__(self, memory: Memory, count: int) -> None:
+        self._memory, self.count = memory, count
+
+    @property
+    def layers(self) -> int:
+        """Layers of the model."""
+        return self._memory.cells.layers
+
+    @property
+    def kv_heads(self) -> int:
+        """KV heads of the model."""
+        return self._memory.cells.kv_heads
+
+    @property
+    def window(self) -> int | None:
+        """Blocks that count as the present; None where nothing is ever evicted."""
+        return self._memory.config.window
+
+    @property
+    def recent(self) -> range:
+        """The blocks of the window at this time."""
+        return range(0 if self.window is None else max(0, self.count - self.window), self.count)
+
+    @property
+    def times(self) -> Sequence[float]:
+        """Presentation times of the visible blocks, seconds."""
+        return self._memory.table.times[: self.count]
+
+    def coarse(self, queries: Sequence[Tensor], *, cosine: bool = False) -> Tensor:
+        """Mean-key scores of every visible block: fp32 (layers, count). queries: per layer fp32 (width,)."""
+        return self._memory.means.scores(queries, self.count, cosine=cosine)
+
+    def coarse_layer(self, layer: int, query: Tensor, *, cosine: bool = False) -> Tensor:
+        """Mean-key scores of every visible block in one layer: fp32 (count,)."""
+        return self._memory.means.layer_scores(layer, query, self.count, cosine=cosine)
+
+    def fine(self, layer: int, question: Tensor, blocks: Sequence[int], *, cosine: bool = False) -> Tensor:
+        """Late interaction of question vectors fp32 (tokens, width) with blocks, in their order: fp32 (blocks,)."""
+        scores = [
+            late_interaction(question, keys, cosine=cosine) for _, keys in self._memory.block_keys(layer, blocks)
+        ]
+        return torch.cat(scores)
+
+    def at_times(self, times: Sequence[float]) -> list[int]:
+        """The block shown at each time: the last whose time is not later."""
+        found = {self._memory.table.visible(t) - 1 for t in times}
+        for block in found:
+            if block < 0 or block >= self.count:
+                raise QuestionError("frames: names a time with no frame at or before it, or after the time asked about")
+        return sorted(found)
+
+
+def _stretches(blocks: Sequence[int]) -> list[tuple[int, int]]:
+    """Consecutive numbers as (start, stop)."""
+    found: list[tuple[int, int]] = []
+    for b in blocks:
+        if found and found[-1][1] == b:
+            found[-1] = (found[-1][0], b + 1)
+        else:
+            found.append((b, b + 1))
+    return found
+
+
+def _raw(x: Tensor) -> bytes:
+    return x.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes()

@@ -1,0 +1,83 @@
+"""What a question reads: the sink and chosen blocks, laid out and rotated, one run of tokens per layer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from ..ops import Placement, place, rotate
+from ..types import Choice
+
+if TYPE_CHECKING:
+    from .memory import Memory
+
+
+@dataclass(frozen=True, slots=True)
+class LayerView:
+    """Keys (rotated) and values, (1, kv_heads, tokens, dim); end: the position of the text token that follows."""
+
+    keys: Tensor
+    values: Tensor
+    end: int
+
+
+class View:
+    """`sink | blocks in time order`, per layer. A layer is built when it is first read, and owns its memory."""
+
+    def __init__(self, memory: Memory, choice: Choice) -> None:
+        self.memory, self.choice = memory, choice
+        self._layers: list[LayerView | None] = [None] * memory.cells.layers
+        self._placements: dict[tuple[int, ...], Placement] = {}
+        self._angles: dict[tuple[tuple[int, ...], torch.device], tuple[Tensor, Tensor]] = {}
+
+    def layer(self, i: int) -> LayerView:
+        """The view of layer i."""
+        built = self._layers[i]
+        if built is None:
+            built = self._layers[i] = self._build(i)
+        return built
+
+    @property
+    def end(self) -> int:
+        """Position where text may go on in every layer: the largest over layers."""
+        return max(self._place(blocks)[1].end for blocks in set(self.choice.blocks))
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of the largest layer."""
+        layouts = self.memory.table.layouts
+        return self._sink_tokens + max(sum(layouts[b].tokens for b in blocks) for blocks in set(self.choice.blocks))
+
+    @property
+    def times(self) -> tuple[float, ...]:
+        """Presentation times of all blocks that any layer reads, ascending, seconds."""
+        return tuple(self.memory.table.times[b] for b in sorted(set().union(*self.choice.blocks)))
+
+    @property
+    def _sink_tokens(self) -> int:
+        sink = self.memory.sink
+        return sink.text if self.choice.bare else sink.tokens
+
+    def _place(self, blocks: Sequence[int]) -> tuple[tuple[int, ...], Placement]:
+        layouts = [self.memory.table.layouts[b] for b in blocks]
+        key = tuple(map(id, layouts))
+        if key not in self._placements:
+            self._placements[key] = place(layouts, self._sink_tokens, self.memory.rotary.axes)
+        return key, self._placements[key]
+
+    def _build(self, i: int) -> LayerView:
+        memory, blocks = self.memory, self.choice.blocks[i]
+        key, placement = self._place(blocks)
+        count = self._sink_tokens
+        sink_keys, sink_values = memory.sink_rotated[i][:, :, :count], memory.sink.values[i][:, :, :count]
+        if not blocks:
+            return LayerView(sink_keys, sink_values, placement.end)
+        keys, values = memory.read(i, blocks)
+        if (key, keys.device) not in self._angles:
+            self._angles[key, keys.device] = memory.rotary.angles(placement.positions, keys)
+        keys = rotate(keys, *self._angles[key, keys.device])
+        return LayerView(torch.cat((sink_keys, keys), 2), torch.cat((sink_values, values), 2), placement.end)
