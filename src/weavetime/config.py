@@ -1,4 +1,4 @@
-"""Settings, as frozen dataclasses. Each default is written here once; command-line options are made from these fields."""
+"""Settings, as frozen dataclasses. Each default is written here once; command-line options come from these fields."""
 
 from __future__ import annotations
 

@@ -472,9 +472,7 @@ def load(model: str | Path, **how: Any) -> Engine:
     if settings.adapter is not None:
         from .backbones.adapters import load_adapter
 
-        record = load_adapter(
-            host, settings.adapter, family=checkpoint.family, time_prompts=settings.time_prompts
-        )
+        record = load_adapter(host, settings.adapter, family=checkpoint.family, time_prompts=settings.time_prompts)
     prompts = record.time_prompts if settings.time_prompts is None else settings.time_prompts
     backbone = build(host, checkpoints.load_tokenizer(checkpoint), checkpoint, time_prompts=bool(prompts))
     return Engine(backbone, record)

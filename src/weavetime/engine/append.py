@@ -106,9 +106,7 @@ class AppendPass:
         by_step = k[0].unflatten(1, (self.count, -1))[:, :, tokens]
         return by_step.mean(2, dtype=torch.float32).transpose(0, 1).flatten(1).to(k.dtype)
 
-    def _causal(
-        self, q: Tensor, keys: Tensor, values: Tensor, sink: tuple[Tensor, Tensor], scaling: float
-    ) -> Tensor:
+    def _causal(self, q: Tensor, keys: Tensor, values: Tensor, sink: tuple[Tensor, Tensor], scaling: float) -> Tensor:
         """Steps with nothing evicted yet: plain causal attention over `sink | context | own`."""
         past, length = self.past, self.plain * self.layout.tokens
         q = q[:, :, :length]
@@ -133,11 +131,13 @@ class AppendPass:
         span = slice(band.step * tokens, (band.step + count) * tokens)
         own_start = self.past + span.start
         by_step = windows(q[:, :, span], count, tokens, tokens)
-        own = (windows(x[:, :, own_start:], count, tokens, tokens) for x in (keys, values))
-        seen = (windows(x[:, :, band.start :], count, band.width, tokens) for x in (keys, values))
+        own_keys, own_values = (windows(x[:, :, own_start:], count, tokens, tokens) for x in (keys, values))
+        old_keys, old_values = (windows(x[:, :, band.start :], count, band.width, tokens) for x in (keys, values))
         part = attend(from_sink[:, :, span], *sink, scaling)
         far = Part(_to_steps(part.out, count), _to_steps(part.lse, count))
-        out = merge([far, attend(by_step, *seen, scaling), attend_causal(by_step, *own, scaling)]).out
+        near = attend(by_step, old_keys, old_values, scaling)
+        own = attend_causal(by_step, own_keys, own_values, scaling)
+        out = merge([far, near, own]).out
         return out.transpose(0, 1).flatten(1, 2)[None]
 
 

@@ -20,6 +20,7 @@ from ..ops import attend_causal, rotate, text_positions
 from ..types import Choice
 from .append import AppendPass
 from .decode import DecodePass, Sampler
+from .graph import Slot, Slots
 from .prefill import Draft, PickPass, PrefillPass, pad
 
 
@@ -45,6 +46,7 @@ class Runner:
     def __init__(self, backbone: Backbone) -> None:
         self.backbone = backbone
         self.lock = threading.RLock()
+        self._slots = Slots(backbone)
 
     @contextmanager
     def guarded(self) -> Iterator[None]:
@@ -149,7 +151,10 @@ class Runner:
         return torch.stack(gates).mean(0)
 
     def _logits(self, hidden: Tensor) -> Tensor:
-        logits = self.backbone.logits(hidden)
+        return self._finite(self.backbone.logits(hidden))
+
+    @staticmethod
+    def _finite(logits: Tensor) -> Tensor:
         if not bool(torch.isfinite(logits).all()):
             raise NumericsError("the model's logits are not finite: try another dtype (bfloat16, float32)")
         return logits
@@ -163,13 +168,26 @@ class Runner:
         ids = sample(draft.logits)
         yield ids
         room = draft.own[0][0].shape[2] - max(draft.lengths)
-        for step in range(room - 1):
-            with self.running():
-                embeds = self.backbone.embed_ids(torch.tensor(ids)[:, None])
-                out = self._forward(embeds, DecodePass(draft, step))
-                logits = self._logits(out.last_hidden_state[:, -1])
-            ids = sample(logits)
-            yield ids
+        if room == 1:
+            return
+        with self.lock, torch.inference_mode(), self.guarded():
+            slot = self._slots.borrow(draft)
+        try:
+            for step in range(room - 1):
+                with self.running():
+                    logits = self._next(draft, slot, ids, step)
+                ids = sample(logits)
+                yield ids
+        finally:
+            if slot is not None:
+                with self.lock:
+                    self._slots.give_back(slot)
+
+    def _next(self, draft: Draft, slot: Slot | None, ids: list[int], step: int) -> Tensor:
+        if slot is not None:
+            return self._finite(slot.next(ids[0]))
+        embeds = self.backbone.embed_ids(torch.tensor(ids)[:, None])
+        return self._logits(self._forward(embeds, DecodePass(draft, step)).last_hidden_state[:, -1])
 
 
 def _at(hidden: Tensor, last: Tensor) -> Tensor:

@@ -114,7 +114,7 @@ class ReKV(Mode):
 
     def first(self, past: Past) -> None:
         """Layers pick for themselves."""
-        return None
+        return
 
     def pick(self, layer: int, queries: Tensor, past: Past) -> tuple[list[int], list[float]]:
         """The k best by mean key."""

@@ -1,4 +1,4 @@
-"""Recalled blocks that stay on the device: a fixed number of slots per layer, the least recently used given up first."""
+"""Recalled blocks that stay on the device: a fixed number of slots per layer, the least recently used go first."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ..ops import BlockLayout
+from ..ops import BlockLayout, kernels
 from .archive import Archive
 from .blocks import Cells
 
@@ -50,12 +50,29 @@ class BlockCache:
         if hits:
             rows, slots = (torch.tensor(x).to(out.device, non_blocking=True) for x in zip(*hits, strict=True))
             out[rows] = self._data[layer][slots]
-        for row in misses:
-            out[row].copy_(self.archive.part(layer, blocks[row], self.part), non_blocking=True)
-        self.copied += len(misses)
+        self._bring(layer, blocks, misses, out)
         if layout is self._layout:
             self._keep(layer, blocks, misses, out)
         return out
+
+    def _bring(self, layer: int, blocks: Sequence[int], misses: Sequence[int], out: Tensor) -> None:
+        """Copy rows from the host."""
+        self.copied += len(misses)
+        sources = [self.archive.part(layer, blocks[row], self.part) for row in misses]
+        if out.is_cuda and kernels.AVAILABLE and sources and sources[0].nbytes % 8 == 0:
+            addresses = torch.tensor([s.data_ptr() for s in sources]).to(out.device, non_blocking=True)
+            whole = out if len(misses) == len(out) else torch.empty_like(out[: len(misses)])
+            kernels.fetch(addresses, whole)
+            if whole is not out:
+                out[torch.tensor(misses).to(out.device, non_blocking=True)] = whole
+            return
+        for row, source in zip(misses, sources, strict=True):
+            out[row].copy_(source, non_blocking=True)
+
+    def forget(self) -> None:
+        """Give up every block; the slots' memory stays."""
+        for used in self._used:
+            used.clear()
 
     def _keep(self, layer: int, blocks: Sequence[int], misses: Sequence[int], out: Tensor) -> None:
         used = self._used[layer]

@@ -186,9 +186,7 @@ class Past:
 
     def fine(self, layer: int, question: Tensor, blocks: Sequence[int], *, cosine: bool = False) -> Tensor:
         """Late interaction of question vectors fp32 (tokens, width) with blocks, in their order: fp32 (blocks,)."""
-        scores = [
-            late_interaction(question, keys, cosine=cosine) for _, keys in self._memory.block_keys(layer, blocks)
-        ]
+        scores = [late_interaction(question, keys, cosine=cosine) for _, keys in self._memory.block_keys(layer, blocks)]
         return torch.cat(scores)
 
     def at_times(self, times: Sequence[float]) -> list[int]:

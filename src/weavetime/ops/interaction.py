@@ -1,4 +1,4 @@
-"""How near a question is to a block (METHOD §3): by the block's mean key, and by late interaction with each of its keys.
+"""How near a question is to a block (paper §3): by its mean key, and by late interaction with each of its keys.
 
 A question token is one vector: query heads averaged per KV group, KV heads concatenated, width kv_heads x dim; a key is
 its KV heads concatenated. Both un-rotated.

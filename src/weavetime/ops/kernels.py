@@ -26,7 +26,7 @@ else:  # the names below exist so that this file imports anywhere; nothing calls
 
 
 @triton.jit
-def _rotate_kernel(x, cos, sin, out, rows, tokens, s_b, s_h, s_t, heads, HALF: tl.constexpr, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def]
+def _rotate_kernel(x, cos, sin, out, rows, tokens, s_b, s_h, s_t, heads, HALF: tl.constexpr, BLOCK: tl.constexpr):
     row = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     live = (row < rows)[:, None]
     token = row % tokens
@@ -58,3 +58,102 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
             x, cos, sin, out, rows, tokens, x.stride(0), x.stride(1), x.stride(2), heads, HALF=dim // 2, BLOCK=block
         )
     return out
+
+
+@triton.jit
+def _decode_kernel(
+    q, k, v, length, out, lse, scaling, s_head, s_token, split_keys,
+    GROUP: tl.constexpr, ROWS: tl.constexpr, DIM: tl.constexpr, WIDE: tl.constexpr, KEYS: tl.constexpr,
+):  # fmt: skip
+    head, split, splits = tl.program_id(0), tl.program_id(1), tl.num_programs(1)
+    used = tl.load(length)
+    row, i = tl.arange(0, ROWS), tl.arange(0, WIDE)
+    live_q = (row < GROUP)[:, None] & (i < DIM)[None, :]
+    queries = tl.load(q + (head * GROUP + row)[:, None] * DIM + i[None, :], mask=live_q, other=0.0)
+    top = tl.full([ROWS], float("-inf"), tl.float32)
+    total = tl.zeros([ROWS], tl.float32)
+    acc = tl.zeros([ROWS, WIDE], tl.float32)
+    start = split * split_keys
+    stop = tl.minimum(start + split_keys, used)
+    for at in range(start, stop, KEYS):
+        token = at + tl.arange(0, KEYS)
+        live = token < stop
+        source = head.to(tl.int64) * s_head + token.to(tl.int64)[:, None] * s_token + i[None, :]
+        mask = live[:, None] & (i < DIM)[None, :]
+        keys = tl.load(k + source, mask=mask, other=0.0)
+        values = tl.load(v + source, mask=mask, other=0.0)
+        scores = tl.dot(queries, tl.trans(keys), input_precision="ieee") * scaling
+        scores = tl.where(live[None, :], scores, float("-inf"))
+        new_top = tl.maximum(top, tl.max(scores, 1))
+        weights = tl.exp(scores - new_top[:, None])
+        kept = tl.exp(top - new_top)
+        total = total * kept + tl.sum(weights, 1)
+        acc = acc * kept[:, None] + tl.dot(weights.to(values.dtype), values, input_precision="ieee")
+        top = new_top
+    where = (head * splits + split) * GROUP + row
+    live_row = row < GROUP
+    tl.store(lse + where, tl.where(total > 0, top + tl.log(total), float("-inf")), mask=live_row)
+    some = tl.where(total > 0, total, 1.0)[:, None]
+    tl.store(out + where[:, None] * DIM + i[None, :], acc / some, mask=live_q)
+
+
+@triton.jit
+def _combine_kernel(
+    part, lse, out, splits,
+    GROUP: tl.constexpr, DIM: tl.constexpr, WIDE: tl.constexpr, SPLITS: tl.constexpr,
+):  # fmt: skip
+    head, row = tl.program_id(0) // GROUP, tl.program_id(0) % GROUP
+    i, split = tl.arange(0, WIDE), tl.arange(0, SPLITS)
+    where = (head * splits + split) * GROUP + row
+    live = split < splits
+    found = tl.load(lse + where, mask=live, other=float("-inf"))
+    weights = tl.exp(found - tl.max(found, 0))
+    parts = tl.load(part + where[:, None] * DIM + i[None, :], mask=live[:, None] & (i < DIM)[None, :], other=0.0)
+    result = tl.sum(parts * weights[:, None], 0) / tl.sum(weights, 0)
+    tl.store(out + tl.program_id(0) * DIM + i, result.to(out.dtype.element_ty), mask=i < DIM)
+
+
+def decode_attention(q: Tensor, k: Tensor, v: Tensor, length: Tensor, scaling: float) -> Tensor:
+    """One query per head over the first `length` keys of a buffer.
+
+    q (1, heads, 1, dim); k, v (1, kv_heads, capacity, dim) with equal strides; length int32 (1,) on the device, read
+    there, so that one captured graph serves any length. The keys are split over programs, and the parts merged.
+    """
+    _, heads, _, dim = q.shape
+    kv_heads, capacity = k.shape[1], k.shape[2]
+    group, keys = heads // kv_heads, 64
+    splits = max(1, min(64, capacity // (4 * keys)))
+    split_keys = (-(-capacity // splits) + keys - 1) // keys * keys
+    part = torch.empty(kv_heads, splits, group, dim, dtype=torch.float32, device=q.device)
+    lse = torch.empty(kv_heads, splits, group, dtype=torch.float32, device=q.device)
+    out = torch.empty_like(q)
+    wide = triton.next_power_of_2(dim)
+    with torch.cuda.device(q.device):
+        _decode_kernel[(kv_heads, splits)](
+            q, k, v, length, part, lse, scaling, k.stride(1), k.stride(2), split_keys,
+            GROUP=group, ROWS=max(16, triton.next_power_of_2(group)), DIM=dim, WIDE=wide, KEYS=keys,
+        )  # fmt: skip
+        _combine_kernel[(heads,)](
+            part, lse, out, splits, GROUP=group, DIM=dim, WIDE=wide, SPLITS=triton.next_power_of_2(splits)
+        )
+    return out
+
+
+@triton.jit
+def _fetch_kernel(addresses, out, words, CHUNK: tl.constexpr):
+    row = tl.program_id(0)
+    i = tl.program_id(1) * CHUNK + tl.arange(0, CHUNK)
+    source = tl.load(addresses + row).to(tl.pointer_type(tl.int64))
+    data = tl.load(source + i, mask=i < words)
+    tl.store(out + row.to(tl.int64) * words + i, data, mask=i < words)
+
+
+def fetch(addresses: Tensor, out: Tensor) -> None:
+    """Copy rows of pinned host memory, one address each (int64 (rows,), on the device), into out (rows, …), dense.
+
+    One launch instead of one copy a row: scattered blocks travel at the bus's speed however slow the host's launches.
+    A row's bytes must be a multiple of 8.
+    """
+    words, chunk = out[0].nbytes // 8, 2048
+    with torch.cuda.device(out.device):
+        _fetch_kernel[(out.shape[0], -(-words // chunk))](addresses, out.view(torch.int64), words, CHUNK=chunk)

@@ -1,0 +1,149 @@
+"""Decoding as one CUDA graph a token: buffers that stay, lengths and positions as tensors, one launch on the host.
+
+A graph is tied to its buffers, so a reply borrows a slot (buffers and graph) and gives it back. Results equal the eager
+pass within rounding; `gpu` tests compare them.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..backbones import Backbone, attached
+from ..ops import kernels, rotate, text_positions
+from .prefill import Draft
+
+STEP = 4096  # tokens; capacities are multiples of this, so that few graphs serve views of any size
+ROOM = 1024  # angles kept for the tokens of one answer
+
+
+class Slot:
+    """Buffers for one answer being written, and the graph that writes its next token.
+
+    Keys (rotated) and values of view, prompt and answer lie in one run of `capacity` tokens a layer.
+    """
+
+    def __init__(self, backbone: Backbone, layers: int, capacity: int, like: Tensor) -> None:
+        self.backbone, self.capacity = backbone, capacity
+        shape = (1, backbone.kv_heads, capacity, backbone.head_dim)
+        self.keys, self.values = ([like.new_zeros(shape) for _ in range(layers)] for _ in range(2))
+        device = like.device
+        self.cos, self.sin = (like.new_zeros(ROOM, backbone.head_dim) for _ in range(2))
+        self.ids = torch.zeros(1, 1, dtype=torch.int64, device=device)
+        self.step = torch.zeros(1, dtype=torch.int64, device=device)
+        self.slot = torch.zeros(1, dtype=torch.int64, device=device)
+        self.length = torch.zeros(1, dtype=torch.int32, device=device)
+        self.logits: Tensor = torch.empty(0)
+        self._graph: torch.cuda.CUDAGraph | None = None
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held by the buffers."""
+        return sum(t.nbytes for t in (*self.keys, *self.values, self.cos, self.sin))
+
+    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, scaling: float) -> Tensor:
+        """One layer of the captured forward."""
+        cos, sin = self.cos.index_select(0, self.step), self.sin.index_select(0, self.step)
+        q, k = rotate(q, cos, sin), rotate(k, cos, sin)
+        self.keys[layer].index_copy_(2, self.slot, k)
+        self.values[layer].index_copy_(2, self.slot, v.contiguous())
+        return kernels.decode_attention(q, self.keys[layer], self.values[layer], self.length, scaling)
+
+    def fill(self, draft: Draft) -> None:
+        """Take over a prefill: its view, then its prompt."""
+        prompt = draft.lengths[0]
+        for layer, own in enumerate(draft.own):
+            view = draft.view.layer(layer)
+            size = view.keys.shape[2]
+            for target, seen, said in ((self.keys, view.keys, own[0]), (self.values, view.values, own[1])):
+                target[layer][:, :, :size] = seen
+                target[layer][:, :, size : size + prompt] = said[:, :, :prompt]
+        used = draft.view.layer(0).keys.shape[2] + prompt
+        rotary = self.backbone.rotary
+        positions = text_positions(draft.view.layer(0).end + prompt, ROOM, rotary.axes)
+        cos, sin = rotary.angles(positions, self.keys[0])
+        self.cos.copy_(cos)
+        self.sin.copy_(sin)
+        self.step.zero_()
+        self.slot.fill_(used)
+        self.length.fill_(used + 1)
+
+    def next(self, token: int) -> Tensor:
+        """Logits fp32 (1, vocabulary) after one more token."""
+        self.ids.fill_(token)
+        if self._graph is None:
+            self._capture()
+        assert self._graph is not None
+        self._graph.replay()
+        return self.logits
+
+    def _forward(self) -> Tensor:
+        embeds = self.backbone.decoder.embed_tokens(self.ids)
+        out = self.backbone.decoder(inputs_embeds=embeds, memory=self, use_cache=False)
+        logits = self.backbone.logits(out.last_hidden_state[:, -1])
+        for counter in (self.step, self.slot, self.length):
+            counter.add_(1)
+        return logits
+
+    def _capture(self) -> None:
+        before = [t.clone() for t in (self.step, self.slot, self.length)]
+        with attached(self.backbone.decoder, self.backbone.head_dim):
+            self._forward()  # compiles kernels, and takes workspaces, outside the graph
+            torch.cuda.synchronize()
+            graph = torch.cuda.CUDAGraph()
+            # Another thread may be pinning memory meanwhile: only this thread's calls count.
+            with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+                self.logits = self._forward()
+        for counter, value in zip((self.step, self.slot, self.length), before, strict=True):
+            counter.copy_(value)
+        self._graph = graph
+
+
+class Slots:
+    """Slots to borrow; at most `most` are kept."""
+
+    def __init__(self, backbone: Backbone, most: int = 2) -> None:
+        self.backbone, self.most = backbone, most
+        self._free: list[Slot] = []
+        self._made = 0
+
+    def fits(self, draft: Draft) -> bool:
+        """Whether a graph can serve this draft: one question, one card, the same layout in every layer."""
+        layers = [draft.view.layer(i) for i in range(len(draft.own))]
+        first = layers[0]
+        return (
+            kernels.AVAILABLE
+            and len(draft.lengths) == 1
+            and draft.logits.device == first.keys.device
+            and draft.own[0][0].shape[2] - draft.lengths[0] <= ROOM
+            and all(
+                v.keys.is_cuda
+                and v.keys.device == first.keys.device
+                and v.keys.shape == first.keys.shape
+                and v.end == first.end
+                for v in layers
+            )
+        )
+
+    def borrow(self, draft: Draft) -> Slot | None:
+        """A slot filled with the draft, or None where all are in use or none can serve it."""
+        if not self.fits(draft):
+            return None
+        keys = draft.view.layer(0).keys
+        needed = keys.shape[2] + draft.own[0][0].shape[2]
+        slot = next((s for s in self._free if s.capacity >= needed), None)
+        if slot is not None:
+            self._free.remove(slot)
+        elif self._free or self._made < self.most:
+            if self._free:  # too small: its memory goes first
+                self._free.pop(0)
+                self._made -= 1
+            slot = Slot(self.backbone, len(draft.own), -(-needed // STEP) * STEP, keys)
+            self._made += 1
+        if slot is not None:
+            slot.fill(draft)
+        return slot
+
+    def give_back(self, slot: Slot) -> None:
+        """The next answer may use it."""
+        self._free.append(slot)
