@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from itertools import pairwise
 from string import ascii_uppercase
 from typing import Any, ClassVar
 
@@ -132,7 +133,7 @@ class Backbone(ABC):
         """Visual tokens of frames, (frames, tokens, hidden): resized and normalised on the vision tower's device."""
         sizes = [tuple(f.pixels.shape) for f in frames]
         groups = [0] + [i for i in range(1, len(frames)) if sizes[i] != sizes[i - 1]] + [len(frames)]
-        pictures = [self._resize(frames[a:b], grid) for a, b in zip(groups, groups[1:], strict=False)]
+        pictures = [self._resize(frames[a:b], grid) for a, b in pairwise(groups)]
         return self.features(torch.cat(pictures), grid)
 
     def _resize(self, frames: Sequence[Frame], grid: Grid) -> Tensor:
@@ -241,9 +242,7 @@ class Backbone(ABC):
         asked, prefix = question.text, decoding.prefix
         if question.options:
             if len(question.options) > len(ascii_uppercase):
-                raise QuestionError(
-                    f"at most {len(ascii_uppercase)} options have a letter, got {len(question.options)}"
-                )
+                raise QuestionError(f"options have letters A to Z: at most 26, got {len(question.options)}")
             lines = [
                 words.option.format(letter=letter, text=text)
                 for letter, text in zip(ascii_uppercase, question.options, strict=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -87,4 +88,4 @@ def runs(layouts: Sequence[BlockLayout], first: int) -> list[tuple[int, int]]:
     """Cut consecutive blocks, numbered from `first`, into (start, stop) stretches of one layout."""
     cuts = [i for i in range(1, len(layouts)) if layouts[i] is not layouts[i - 1]]
     edges = [0, *cuts, len(layouts)]
-    return [(first + a, first + b) for a, b in zip(edges, edges[1:], strict=False) if a < b]
+    return [(first + a, first + b) for a, b in pairwise(edges) if a < b]
