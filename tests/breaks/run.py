@@ -19,6 +19,7 @@ import time
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 LIMIT = 300  # seconds that the tests of one break may take
@@ -105,7 +106,8 @@ def run_tests(tree: Path, tests: list[str], limit: float) -> Run:
         )
     except subprocess.TimeoutExpired:
         return Run(None, {}, "")
-    seen = json.loads(observed.read_text()) if observed.is_file() else {"source": "", "outcomes": {}}
+    nothing: dict[str, Any] = {"source": "", "outcomes": {}}
+    seen = json.loads(observed.read_text()) if observed.is_file() else nothing
     if seen["outcomes"] and Path(seen["source"]) != (tree / "src").resolve():
         sys.exit(f"not the copy but {seen['source'] or 'no weavetime'} was tested:\n{done.stdout}")
     return Run(done.returncode, seen["outcomes"], done.stdout)
