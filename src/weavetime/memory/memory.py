@@ -140,6 +140,11 @@ class Memory:
             found.append((group, keys.transpose(1, 2).flatten(2)))
         return found
 
+    def forget(self) -> None:
+        """Give up the recalled blocks that the device still holds; the next recall brings them from the host."""
+        self.key_cache.forget()
+        self.value_cache.forget()
+
     def close(self) -> None:
         """Free every tier."""
         self.archive.close()
