@@ -1,0 +1,213 @@
+"""A model's files: from a name to a folder, from a folder to the unmodified transformers model. Safetensors only."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+
+from ..config import Record
+from ..errors import ModelError, OutOfMemoryError
+from .remote import FetchError, fetch, is_remote, one_line
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+FILES = ("*.json", "*.safetensors", "tokenizer*", "vocab.*", "merges.txt", "*.jinja")
+WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+RECOMPUTED = (".inv_freq", ".position_ids")  # buffers that older transformers saved and newer ones make
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A model's folder and what its files say; no weights are read yet.
+
+    config: the transformers config. family: its model_type. record: `weavetime.json`. preprocessor: image_mean,
+    image_std, size, patch_size, ... as the preprocessor files give them; where image and video differ, the video's.
+    """
+
+    folder: Path
+    config: Any
+    family: str
+    record: Record
+    preprocessor: Mapping[str, Any]
+
+
+def resolve(name: str) -> Path:
+    """The folder of a model: a local folder, `mini`, `OWNER/NAME` or `hf:OWNER/NAME` (hub), `modelscope:OWNER/NAME`.
+
+    Raises ModelError where there is none.
+    """
+    folder = Path(name).expanduser()
+    if name == "mini":
+        return _mini()
+    if name and folder.is_dir():
+        return folder
+    if folder.is_file():
+        raise ModelError(f"{name} is a file: give the folder that holds the model")
+    if not is_remote(name):
+        if not re.fullmatch(r"\w[\w.-]*/[\w.-]+", name):
+            raise ModelError(f"unknown model {name!r}: no such folder; say a folder, mini, OWNER/NAME or modelscope:ID")
+        name = f"hf:{name}"
+    try:
+        return fetch(name, FILES)
+    except FetchError as e:
+        raise ModelError(str(e)) from e
+
+
+def _mini() -> Path:
+    folder = Path(str(files("weavetime"))) / "models" / "mini"
+    if not folder.is_dir():
+        raise ModelError("this installation does not hold the mini model: install weavetime again, or name another")
+    return folder
+
+
+def open_checkpoint(name: str | Path, families: Mapping[str, Any]) -> Checkpoint:
+    """Read a model's small files. `families` maps each supported model_type to whatever serves it.
+
+    Raises ModelError: no such model, files that cannot be read, or a family not in `families`.
+    """
+    from transformers import AutoConfig
+
+    folder = resolve(str(name))
+    if not (folder / "config.json").is_file():
+        adapter = (folder / "adapter_config.json").is_file()
+        raise ModelError(f"{folder} has no config.json" + (": it is an adapter, say adapter=" if adapter else ""))
+    family = str(_json(folder / "config.json").get("model_type"))
+    if family not in families:
+        raise ModelError(f"{folder} is a {family} model, not one of the supported: {', '.join(sorted(families))}")
+    try:
+        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except Exception as e:  # transformers' strict configs have errors of their own, with no base but this
+        raise ModelError(f"{folder / 'config.json'} is not a {family} config: {one_line(e)}") from e
+    return Checkpoint(folder, config, family, Record.read(folder), _preprocessor(folder))
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as e:
+        raise ModelError(f"{path} cannot be read: {one_line(e)}") from e
+    if not isinstance(content, dict):
+        raise ModelError(f"{path} is not a JSON object")
+    return content
+
+
+def _preprocessor(folder: Path) -> dict[str, Any]:
+    """The image part, then the video part over it; transformers 5 may keep both in processor_config.json."""
+    parts = {}
+    for file in ("processor_config", "preprocessor_config", "video_preprocessor_config"):
+        path = folder / f"{file}.json"
+        parts[file] = _json(path) if path.is_file() else {}
+    both = parts["processor_config"]
+    images = both.get("image_processor") or {}
+    videos = both.get("video_processor") or {}
+    return {**images, **parts["preprocessor_config"], **videos, **parts["video_preprocessor_config"]}
+
+
+def load_model(
+    checkpoint: Checkpoint,
+    *,
+    dtype: torch.dtype | str | None,
+    device: str | torch.device | None,
+    device_map: str | dict[str, Any] | None = None,
+) -> PreTrainedModel:
+    """The host model with its weights, frozen and in eval mode.
+
+    dtype None: the checkpoint's own on CUDA, float32 on the CPU. device None: CUDA where there is one. device_map: as
+    in transformers, instead of device. Raises ModelError where files and config do not fit each other exactly.
+    """
+    if device_map is None:
+        device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        device_map = {"": device}
+    elif device is not None:
+        raise ModelError("say either device or device_map, not both")
+    _check_weights(checkpoint.folder)
+    on_cuda = torch.cuda.is_available() if device is None else torch.device(device).type == "cuda"
+    model, info = _from_pretrained(checkpoint, _dtype(dtype, on_cuda), device_map)
+    _check_keys(checkpoint.folder, info)
+    model.eval()
+    model.requires_grad_(False)
+    return model
+
+
+def _dtype(dtype: torch.dtype | str | None, on_cuda: bool) -> torch.dtype | str:
+    if dtype is None:
+        return "auto" if on_cuda else torch.float32
+    found = getattr(torch, dtype.removeprefix("torch."), None) if isinstance(dtype, str) else dtype
+    if not isinstance(found, torch.dtype) or not found.is_floating_point:
+        raise ModelError(f"{dtype!r} is not a floating point type: say bfloat16, float16 or float32")
+    return found
+
+
+def _check_weights(folder: Path) -> None:
+    """Stop before anything large is read: not safetensors, a shard missing, or a header that does not fit its file."""
+    if (folder / INDEX).is_file():
+        shards = sorted(set(_json(folder / INDEX).get("weight_map", {}).values()))
+    else:
+        shards = [WEIGHTS]
+    missing = [s for s in shards if not (folder / s).is_file()]
+    if missing == [WEIGHTS] and any(folder.glob("*.bin")):
+        raise ModelError(f"{folder} has only pickled .bin weights, which are not read: convert them to safetensors")
+    if missing or not shards:
+        raise ModelError(f"{folder} lacks {', '.join(missing[:3]) or WEIGHTS}: download or copy the model again")
+    for shard in shards:
+        try:
+            with safe_open(folder / shard, framework="pt"):
+                pass
+        except (SafetensorError, OSError) as e:
+            raise ModelError(f"{folder / shard} is damaged ({one_line(e)}): download or copy it again") from e
+
+
+def _from_pretrained(checkpoint: Checkpoint, dtype: torch.dtype | str, device_map: Any) -> tuple[Any, dict[str, Any]]:
+    from transformers import AutoModelForImageTextToText
+
+    try:
+        model, info = AutoModelForImageTextToText.from_pretrained(
+            checkpoint.folder,
+            config=checkpoint.config,
+            dtype=dtype,
+            device_map=device_map,
+            attn_implementation="sdpa",
+            use_safetensors=True,
+            trust_remote_code=False,
+            local_files_only=True,
+            output_loading_info=True,
+        )
+    except torch.OutOfMemoryError as e:
+        raise OutOfMemoryError(f"{checkpoint.folder} does not fit: use a smaller dtype or model, or device_map") from e
+    except (OSError, ValueError, TypeError, KeyError, RuntimeError, ImportError, SafetensorError) as e:
+        raise ModelError(f"{checkpoint.folder} cannot be loaded: {one_line(e)}") from e
+    return model, info
+
+
+def _check_keys(folder: Path, info: Mapping[str, Any]) -> None:
+    unexpected = {k for k in info["unexpected_keys"] if not k.endswith(RECOMPUTED)}
+    for kind, keys in (
+        ("missing", info["missing_keys"]),
+        ("unexpected", unexpected),
+        ("of another shape", info["mismatched_keys"]),
+    ):
+        if keys:
+            first = ", ".join(sorted(str(k) for k in keys)[:3])
+            raise ModelError(f"{folder}: {len(keys)} weights are {kind} for its config.json, the first: {first}")
+
+
+def load_tokenizer(checkpoint: Checkpoint) -> Any:
+    """The model's own tokenizer, from its folder alone. Raises ModelError where it has none or it cannot be read."""
+    from transformers import AutoTokenizer
+
+    folder = checkpoint.folder
+    if not any((folder / f).is_file() for f in ("tokenizer.json", "vocab.json", "tokenizer.model")):
+        raise ModelError(f"{folder} has no tokenizer.json: copy the tokenizer's files into it")
+    try:
+        return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except Exception as e:  # tokenizers raises a bare Exception for a file it cannot parse
+        raise ModelError(f"{folder}: its tokenizer cannot be loaded: {one_line(e)}") from e
