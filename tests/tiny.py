@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import (
@@ -105,7 +106,7 @@ def sharpen(model: Any) -> Any:
 
 
 @cache
-def _host(family: str) -> Any:
+def untouched(family: str) -> Any:
     torch.manual_seed(0)
     if family == "llava_onevision":
         model = LlavaOnevisionForConditionalGeneration(llava_config())
@@ -116,7 +117,7 @@ def _host(family: str) -> Any:
 
 def host(family: str) -> Any:
     """A sharpened host model of its own, config included."""
-    return copy.deepcopy(_host(family))
+    return copy.deepcopy(untouched(family))
 
 
 def preprocessor(family: str) -> dict[str, Any]:
@@ -135,3 +136,57 @@ def frames(count: int, *, seed: int = 0, size: tuple[int, int] = (24, 40), start
     generator = torch.Generator().manual_seed(seed)
     pixels = torch.randint(0, 256, (count, *size, 3), generator=generator, dtype=torch.uint8)
     return [wt.Frame(p, start + float(i)) for i, p in enumerate(pixels)]
+
+
+LAYOUTS = [(family, segments) for family in FAMILY_NAMES for segments in (True, False)]
+LAYOUT_NAMES = [f"{family}-{'segments' if segments else 'one_video'}" for family, segments in LAYOUTS]
+each_layout = pytest.mark.parametrize(("family", "segments"), LAYOUTS, ids=LAYOUT_NAMES)
+
+
+@cache
+def shared(family: str, segments: bool) -> wt.Engine:
+    """One engine for tests that leave it as it is."""
+    return engine(family, time_prompts=segments)
+
+
+def features(family: str, shown: list[wt.Frame], model: Any = None) -> torch.Tensor:
+    """Visual tokens (frames, tokens, hidden) by the host's own path; frames have the size that the tower takes."""
+    model = model if model is not None else untouched(family)
+    with torch.no_grad():
+        if family == "llava_onevision":
+            found = model.model.get_video_features(pixels(family, shown)[None]).pooler_output
+            return found.reshape(-1, found.shape[-1])[: 9 * len(shown)].unflatten(0, (len(shown), 9)).to(model.dtype)
+        grid = torch.tensor([[1, shown[0].pixels.shape[0] // 4, shown[0].pixels.shape[1] // 4]] * len(shown))
+        found = model.model.visual(pixels(family, shown).to(model.dtype), grid_thw=grid).pooler_output
+        return found.unflatten(0, (len(shown), -1))
+
+
+def pixels(family: str, shown: list[wt.Frame]) -> torch.Tensor:
+    """What the host's own processor makes of frames."""
+    scaled = torch.stack([(torch.as_tensor(f.pixels).double() / 255 - 0.5) / 0.5 for f in shown]).float()
+    if family == "llava_onevision":
+        return scaled.permute(0, 3, 1, 2)
+    patches = []
+    for picture in scaled:
+        for top in range(0, picture.shape[0], 8):
+            for left in range(0, picture.shape[1], 8):
+                for y, x in ((0, 0), (0, 4), (4, 0), (4, 4)):
+                    patch = picture[top + y : top + y + 4, left + x : left + x + 4].permute(2, 0, 1)
+                    patches.append(torch.stack((patch, patch), 1).flatten())  # (channel, time, y, x)
+    return torch.stack(patches)
+
+
+def shown(family: str, count: int, **more: Any) -> list[wt.Frame]:
+    """Frames of the size that the family's tower takes as it is."""
+    return frames(count, size=(35, 35) if family == "llava_onevision" else (24, 40), **more)
+
+
+def times(shown: list[wt.Frame]) -> list[tuple[float, float]]:
+    return [(f.time, f.time + 1) for f in shown]
+
+
+def look(stream: wt.Stream, text: str, *, options: tuple[str, ...] = (), at: float | None = None, **how: Any) -> Any:
+    """A question as far as its (last) prefill: `.draft.logits`, `.draft.view.choice`, `.answers()` after `.run()`."""
+    mode = wt.parse_mode(how.pop("mode", "weavetime"))
+    [row] = stream._drafts([wt.Question(text, options)], at, mode, wt.Decoding(**how))
+    return row

@@ -27,7 +27,7 @@ class Memory:
         self.cells, self.sink, self.rotary, self.config = cells, sink, rotary, config
         self.table = Table()
         self.window = Window(cells, self.table, config.window, config.batch)
-        self.archive = Archive(cells, self.table)
+        self.archive = Archive(cells, self.table, config.batch)
         self.means = Index(cells, config.index_pages)
         self.key_cache = BlockCache(self.archive, cells, 0, config.cache)
         self.value_cache = BlockCache(self.archive, cells, 1, config.cache // 2)
@@ -46,6 +46,7 @@ class Memory:
             "sink": self.sink.nbytes + sum(t.nbytes for t in self.sink_rotated),
             "window": self.window.nbytes,
             "archive": self.archive.nbytes,
+            "spare": self.archive.spare_nbytes,
             "index": self.means.nbytes,
             "cache": self.key_cache.nbytes + self.value_cache.nbytes,
         }
@@ -57,13 +58,20 @@ class Memory:
 
     def digest(self) -> str:
         """A hash of the whole archive: blocks, times and index."""
+        if any(d.type == "cuda" for d in self.cells.devices):
+            torch.cuda.synchronize()
         h = hashlib.sha256(repr((self.table.times, self.table.ends, self.table.offsets)).encode())
         for layer in range(self.cells.layers):
             h.update(_raw(self.means.means(layer, len(self.table))))
             for block in range(len(self.table)):
-                for x in self.read(layer, [block], cached=False):
+                for x in self._raw(layer, block):
                     h.update(_raw(x))
         return h.hexdigest()
+
+    def _raw(self, layer: int, block: int) -> tuple[Tensor, ...]:
+        if block < self.archive.stop:
+            return tuple(self.archive.part(layer, block, part) for part in (0, 1))
+        return self.window.read(layer, block, block + 1)
 
     # Growing
 
@@ -92,34 +100,28 @@ class Memory:
 
     def index(self, at: float | None = None) -> Past:
         """What may be read as of a time, seconds; None is now."""
-        return Past(self, len(self.table) if at is None else self.table.visible(at))
+        if at is None:
+            return Past(self, len(self.table), self.table.ends[-1] if len(self.table) else 0.0)
+        return Past(self, self.table.visible(at), at)
 
     def view(self, choice: Choice) -> View:
         """The view that a choice of blocks makes."""
         return View(self, choice)
 
-    def read(self, layer: int, blocks: Sequence[int], *, cached: bool = True) -> tuple[Tensor, Tensor]:
+    @torch.inference_mode()
+    def read(self, layer: int, blocks: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Keys (un-rotated) and values of blocks, ascending, on the layer's device: (1, kv_heads, tokens, dim)."""
-        old = [b for b in blocks if b < self.archive.stop]
-        new = blocks[len(old) :]
-        parts = self._archived(layer, old, cached) if old else []
-        for first, stop in _stretches(new):
-            parts.append(self.window.read(layer, first, stop))
-        keys, values = zip(*parts, strict=True)
-        return torch.cat(keys, 2), torch.cat(values, 2)
+        keys, values = zip(*self.parts(layer, blocks), strict=True)
+        return tuple(torch.cat([x.transpose(0, 1).flatten(1, 2) for x in part], 1)[None] for part in (keys, values))
 
-    def _archived(self, layer: int, blocks: Sequence[int], cached: bool) -> list[tuple[Tensor, Tensor]]:
-        parts = []
-        for group, layout in self._groups(blocks):
-            both = []
-            for part, cache in enumerate((self.key_cache, self.value_cache)):
-                if cached:
-                    rows = cache.get(layer, group, layout)
-                else:
-                    rows = torch.stack([self.archive.part(layer, b, part) for b in group]).to(self.cells.devices[layer])
-                both.append(rows.transpose(0, 1).flatten(1, 2)[None])
-            parts.append((both[0], both[1]))
-        return parts
+    def parts(self, layer: int, blocks: Sequence[int]) -> list[tuple[Tensor, Tensor]]:
+        """`read` in pieces, without moving them together: keys and values (rows, kv_heads, tokens, dim), in order."""
+        old = [b for b in blocks if b < self.archive.stop]
+        found = [
+            (self.key_cache.get(layer, group, layout), self.value_cache.get(layer, group, layout))
+            for group, layout in self._groups(old)
+        ]
+        return found + [self.window.read(layer, *stretch) for stretch in _stretches(blocks[len(old) :])]
 
     def _groups(self, blocks: Sequence[int]) -> list[tuple[list[int], BlockLayout]]:
         """Cut a list of blocks into stretches of one layout."""
@@ -153,8 +155,8 @@ class Memory:
 class Past:
     """The memory as of one time, as focus reads it: how many blocks, which are recent, and how near each is."""
 
-    def __init__(self, memory: Memory, count: int) -> None:
-        self._memory, self.count = memory, count
+    def __init__(self, memory: Memory, count: int, at: float) -> None:
+        self._memory, self.count, self.at = memory, count, at
 
     @property
     def layers(self) -> int:
@@ -196,10 +198,13 @@ class Past:
 
     def at_times(self, times: Sequence[float]) -> list[int]:
         """The block shown at each time: the last whose time is not later."""
-        found = {self._memory.table.visible(t) - 1 for t in times}
-        for block in found:
-            if block < 0 or block >= self.count:
-                raise QuestionError("frames: names a time with no frame at or before it, or after the time asked about")
+        found = set()
+        for t in times:
+            block = self._memory.table.visible(t) - 1
+            if block < 0 or t > self.at:  # whatever was fed since: an answer knows nothing of what came later
+                wrong = "has no frame at or before it" if block < 0 else f"is after {self.at:g} s, the time asked about"
+                raise QuestionError(f"frames: {t:g} s {wrong}; name times of frames that were seen")
+            found.add(block)
         return sorted(found)
 
 
