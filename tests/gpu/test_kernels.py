@@ -5,8 +5,17 @@ from __future__ import annotations
 import pytest
 import torch
 
-from weavetime.memory.archive import pin
-from weavetime.ops import attend, attend_causal, attention_reference, kernels, merge, rotate, rotate_reference
+from weavetime.memory.archive import host_memory
+from weavetime.ops import (
+    attend,
+    attend_causal,
+    attention_reference,
+    kernels,
+    merge,
+    merge_reference,
+    rotate,
+    rotate_reference,
+)
 
 pytestmark = [
     pytest.mark.gpu,
@@ -27,6 +36,11 @@ def test_rotate(dtype: torch.dtype, batch: int, heads: int, tokens: int, dim: in
     x = torch.randn(batch, tokens, heads, dim, device="cuda", dtype=dtype).transpose(1, 2)
     cos, sin = (torch.randn(tokens, dim, device="cuda", dtype=dtype) for _ in range(2))
     near(rotate(x, cos, sin), rotate_reference(x.double(), cos.double(), sin.double()), dtype)
+    rows = cos.expand(batch, -1, -1) * torch.randn(batch, 1, 1, device="cuda", dtype=dtype)
+    wide = torch.full((batch, heads, tokens + 3, dim), 7.0, device="cuda", dtype=dtype)
+    rotate(x, rows.contiguous(), rows.contiguous(), out=wide[:, :, :tokens])
+    near(wide[:, :, :tokens], rotate_reference(x.double(), rows.double(), rows.double()), dtype)
+    assert bool((wide[:, :, tokens:] == 7).all())
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE)
@@ -40,7 +54,7 @@ def test_decode_attention(dtype: torch.dtype, heads: int, kv: int, dim: int, cap
     used = torch.tensor([length], device="cuda", dtype=torch.int32)
     found = kernels.decode_attention(q, k, v, used, dim**-0.5)
     wanted = attention_reference(q.double(), k[:, :, :length].double(), v[:, :, :length].double(), dim**-0.5)
-    near(found, wanted.out, dtype)
+    near(found, wanted.out.flatten(1, 2), dtype)
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE)
@@ -49,14 +63,28 @@ def test_attention_in_parts(dtype: torch.dtype) -> None:
     k, v = (torch.randn(2, 2, 133, 64, device="cuda", dtype=dtype) for _ in range(2))
     mask = torch.ones(33, 133, dtype=torch.bool, device="cuda").tril(100)
     wanted = attention_reference(q.double(), k.double(), v.double(), 0.125, mask)
-    old, own = attend(q, k[:, :, :100], v[:, :, :100], 0.125), attend_causal(q, k[:, :, 100:], v[:, :, 100:], 0.125)
-    found = merge([old, own])
-    near(found.out, wanted.out, dtype)
-    near(found.lse, wanted.lse, dtype)
+    parts = [
+        attend(q, k[:, :, :60], v[:, :, :60], 0.125),
+        attend(q, k[:, :, 60:100], v[:, :, 60:100], 0.125),
+        attend_causal(q, k[:, :, 100:], v[:, :, 100:], 0.125),
+    ]
+    near(merge(parts), wanted.out.flatten(1, 2), dtype)
+    near(merge(parts), merge_reference(parts), dtype)
+    near(merge(parts[:2]), merge_reference(parts[:2]), dtype)
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+def test_several_questions_over_one_view(dtype: torch.dtype) -> None:
+    q = torch.randn(3, 8, 5, 64, device="cuda", dtype=dtype)
+    k, v = (torch.randn(1, 2, 70, 64, device="cuda", dtype=dtype) for _ in range(2))
+    parts = [attend(q, k[:, :, :40], v[:, :, :40], 0.125), attend(q, k[:, :, 40:], v[:, :, 40:], 0.125)]
+    wide_k, wide_v = (x.double().expand(3, -1, -1, -1) for x in (k, v))
+    near(merge(parts), attention_reference(q.double(), wide_k, wide_v, 0.125).out.flatten(1, 2), dtype)
 
 
 def test_fetch_brings_scattered_rows_of_pinned_memory() -> None:
-    host = pin(torch.randint(0, 2**15, (9, 3, 5, 1000), dtype=torch.int16))
+    host = host_memory(9 * 3 * 5 * 1000 * 2, pinned=True).view(torch.int16).view(9, 3, 5, 1000)
+    host.random_()
     rows = [7, 0, 3]
     addresses = torch.tensor([host[r, 1].data_ptr() for r in rows], device="cuda")
     out = torch.zeros(3, 5, 1000, dtype=torch.int16, device="cuda")

@@ -52,7 +52,7 @@ def merge(model: Any, plan: Plan) -> None:
 
 
 def _sum(layer: Any, weight: Tensor) -> Tensor:
-    return layer.get_delta_weight(NAME).float().add_(weight)  # type: ignore[no-any-return]
+    return layer.get_delta_weight(NAME).float().add_(weight)
 
 
 def _check_range(model: Any, plan: Plan) -> None:

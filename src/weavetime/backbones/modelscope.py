@@ -160,7 +160,7 @@ def _download(url: str, target: Path, file: Listed) -> None:
 
 
 def _bar(file: Listed) -> Any:
-    return tqdm(total=file.size, unit="B", unit_scale=True, desc=file.path, leave=False)  # type: ignore[no-untyped-call]
+    return tqdm(total=file.size, unit="B", unit_scale=True, desc=file.path, leave=False)
 
 
 def _copy(url: str, part: Path, file: Listed) -> tuple[int, str]:

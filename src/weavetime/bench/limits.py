@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from ..memory.archive import pin
+from ..memory.archive import host_memory
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,6 @@ def measure(device: torch.device) -> Limits:
     memory = 2 * big.nbytes / seconds(lambda: target.copy_(big), device)
     if not cuda:
         return Limits(matrix, memory, None)
-    host = pin(torch.zeros(2**30, dtype=torch.uint8))
+    host = host_memory(2**30, pinned=True)
     upload = host.nbytes / seconds(lambda: target[: host.nbytes].copy_(host, non_blocking=True), device)
     return Limits(matrix, memory, upload)

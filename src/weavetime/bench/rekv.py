@@ -14,7 +14,8 @@ import torch
 from ..config import Decoding
 from ..focus import ReKV
 from ..types import Frame
-from .run import Feed, synchronise
+from .limits import synchronise
+from .run import Feed
 from .shapes import make
 
 

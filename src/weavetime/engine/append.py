@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ..memory import Memory
-from ..ops import BlockLayout, Part, attend, attend_causal, merge, place, rotate, windows
+from ..ops import BlockLayout, attend, attend_causal, merge, place, rotate, windows
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,12 +92,9 @@ class AppendPass:
         keys, values = memory.window.read(layer, self.first, self.seen, extra=k.shape[2])
         cos, sin = self._angle("context", keys)
         keys = rotate(keys, cos, sin)
-        queries = rotate(q, cos[self.past :], sin[self.past :])
         sink = (memory.sink_rotated[layer], memory.sink.values[layer])
-        out = [self._causal(queries, keys, values, sink, scaling)] if self.plain else []
-        if self.bands:
-            from_sink = rotate(q, *self._angle("sink", q))
-            out += [self._band(b, queries, from_sink, keys, values, sink, scaling) for b in self.bands]
+        out = [self._causal(q, keys, values, sink, scaling)] if self.plain else []
+        out += [self._band(band, q, keys, values, sink, scaling) for band in self.bands]
         return torch.cat(out, 2) if len(out) > 1 else out[0]
 
     def _mean(self, k: Tensor) -> Tensor:
@@ -109,38 +106,30 @@ class AppendPass:
     def _causal(self, q: Tensor, keys: Tensor, values: Tensor, sink: tuple[Tensor, Tensor], scaling: float) -> Tensor:
         """Steps with nothing evicted yet: plain causal attention over `sink | context | own`."""
         past, length = self.past, self.plain * self.layout.tokens
-        q = q[:, :, :length]
         own = slice(past, past + length)
+        cos, sin = self._angle("context", keys)
+        q = rotate(q[:, :, :length], cos[own], sin[own])
         parts = [attend(q, *sink, scaling), attend_causal(q, keys[:, :, own], values[:, :, own], scaling)]
         if past:
             parts.append(attend(q, keys[:, :, :past], values[:, :, :past], scaling))
-        return merge(parts).out
+        return merge(parts)
 
     def _band(
-        self,
-        band: Band,
-        q: Tensor,
-        from_sink: Tensor,
-        keys: Tensor,
-        values: Tensor,
-        sink: tuple[Tensor, Tensor],
-        scaling: float,
+        self, band: Band, q: Tensor, keys: Tensor, values: Tensor, sink: tuple[Tensor, Tensor], scaling: float
     ) -> Tensor:
         """Steps as a batch: each over the sink, over its own window, and causally over itself."""
         tokens, count = self.layout.tokens, band.count
         span = slice(band.step * tokens, (band.step + count) * tokens)
         own_start = self.past + span.start
-        by_step = windows(q[:, :, span], count, tokens, tokens)
+        steps = windows(q[:, :, span], count, tokens, tokens)
+        cos, sin = (x[self.past :][span].unflatten(0, (count, tokens)) for x in self._angle("context", keys))
+        near_q = rotate(steps, cos, sin)
+        cos, sin = (x[span].unflatten(0, (count, tokens)) for x in self._angle("sink", q))
+        far_q = rotate(steps, cos, sin)
         own_keys, own_values = (windows(x[:, :, own_start:], count, tokens, tokens) for x in (keys, values))
         old_keys, old_values = (windows(x[:, :, band.start :], count, band.width, tokens) for x in (keys, values))
-        part = attend(from_sink[:, :, span], *sink, scaling)
-        far = Part(_to_steps(part.out, count), _to_steps(part.lse, count))
-        near = attend(by_step, old_keys, old_values, scaling)
-        own = attend_causal(by_step, own_keys, own_values, scaling)
-        out = merge([far, near, own]).out
-        return out.transpose(0, 1).flatten(1, 2)[None]
-
-
-def _to_steps(x: Tensor, count: int) -> Tensor:
-    """(1, heads, count x tokens, …) to (count, heads, tokens, …)."""
-    return x[0].unflatten(1, (count, -1)).transpose(0, 1)
+        sink_keys, sink_values = (x.expand(count, -1, -1, -1) for x in sink)
+        far = attend(far_q, sink_keys, sink_values, scaling)
+        near = attend(near_q, old_keys, old_values, scaling)
+        own = attend_causal(near_q, own_keys, own_values, scaling)
+        return merge([far, near, own]).transpose(0, 1).flatten(1, 2)[None]

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from ..config import Decoding
-from ..ops import attend, attention_reference, merge, rotate_reference
-from .prefill import Draft, attend_shared
+from ..ops import attend, attention_reference, merge, rotate
+from .prefill import Draft
 
 
 class DecodePass:
@@ -25,7 +25,7 @@ class DecodePass:
         view = self.draft.view.layer(layer)
         keys, values = self.draft.own[layer]
         cos, sin = self._angle(view.end, q)
-        q, k = rotate_reference(q, cos, sin), rotate_reference(k, cos, sin)
+        q, k = rotate(q, cos, sin), rotate(k, cos, sin)
         rows, slots = torch.arange(len(self.slots), device=q.device), self.slots.to(q.device)
         keys[rows, :, slots] = k[:, :, 0]
         values[rows, :, slots] = v[:, :, 0]
@@ -35,16 +35,16 @@ class DecodePass:
         else:
             mask = torch.arange(keys.shape[2], device=q.device) <= slots[:, None]
             own = attention_reference(q, keys, values, scaling, mask[:, None, None])
-        return merge([attend_shared(q, view.keys, view.values, scaling), own]).out
+        return merge([attend(q, view.keys, view.values, scaling), own])
 
     def _angle(self, end: int, like: Tensor) -> tuple[Tensor, Tensor]:
-        """cos and sin, (batch, 1, 1, dim): each row at its own position, the same on every axis."""
+        """cos and sin, (batch, 1, dim): each row at its own position, the same on every axis."""
         key = (end, like.device)
         if key not in self._angles:
             rotary = self.draft.view.memory.rotary
             positions = (end + self.slots).expand(rotary.axes, -1)
             cos, sin = rotary.angles(positions, like)
-            self._angles[key] = cos[:, None, None], sin[:, None, None]
+            self._angles[key] = cos[:, None], sin[:, None]
         return self._angles[key]
 
 

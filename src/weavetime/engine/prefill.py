@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..focus import Mode
 from ..memory import LayerView, Memory, Past, View
-from ..ops import Part, attend, attend_causal, merge, rotate, text_positions
+from ..ops import attend, attend_causal, merge, rotate, text_positions
 from ..types import Choice
 
 
@@ -35,18 +35,6 @@ class Draft:
         return [q[row, :, : self.lengths[row]] for q in self.queries]
 
 
-def attend_shared(q: Tensor, k: Tensor, v: Tensor, scaling: float) -> Part:
-    """q (batch, heads, tokens, dim) of several questions over one view (1, kv_heads, keys, dim), read once."""
-    batch, heads, length, dim = q.shape
-    if batch == 1:
-        return attend(q, k, v, scaling)
-    grouped = q.unflatten(1, (k.shape[1], -1)).transpose(0, 1)  # (kv_heads, batch, group, tokens, dim)
-    part = attend(grouped.reshape(1, k.shape[1], -1, dim), k, v, scaling)
-    out = part.out.view(k.shape[1], batch, -1, length, dim).transpose(0, 1).reshape(batch, heads, length, dim)
-    lse = part.lse.view(k.shape[1], batch, -1, length).transpose(0, 1).reshape(batch, heads, length)
-    return Part(out, lse)
-
-
 class PrefillPass:
     """Prompt tokens attend to the view and causally to themselves. Padding on the right is never looked at."""
 
@@ -65,9 +53,9 @@ class PrefillPass:
         view = self.layer_view(layer, q)
         cos, sin = self._angle(view.end, q)
         self.queries.append(q)
-        q, k = rotate(q, cos, sin), rotate(k, cos, sin)
-        self._keep(k, v)
-        return merge([attend_shared(q, view.keys, view.values, scaling), attend_causal(q, k, v, scaling)]).out
+        q = rotate(q, cos, sin)
+        k, v = self._keep(k, v, cos, sin)
+        return merge([attend(q, view.keys, view.values, scaling), attend_causal(q, k, v, scaling)])
 
     def _angle(self, start: int, like: Tensor) -> tuple[Tensor, Tensor]:
         key = (start, like.shape[2], like.device)
@@ -76,12 +64,13 @@ class PrefillPass:
             self._angles[key] = rotary.angles(text_positions(start, like.shape[2], rotary.axes), like)
         return self._angles[key]
 
-    def _keep(self, k: Tensor, v: Tensor) -> None:
+    def _keep(self, k: Tensor, v: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:
+        """Rotate and keep the prompt's keys and values, with room behind them; returns the prompt's."""
         batch, heads, length, dim = k.shape
         keys, values = (k.new_zeros(batch, heads, length + self.room, dim) for _ in range(2))
-        keys[:, :, :length] = k
-        values[:, :, :length] = v
         self.own.append((keys, values))
+        values[:, :, :length] = v
+        return rotate(k, cos, sin, keys[:, :, :length]), values[:, :, :length]
 
 
 class PickPass(PrefillPass):

@@ -37,7 +37,7 @@ class _SinkPass:
         self.values.append(v.contiguous())
         rotary = self.backbone.rotary
         cos, sin = rotary.angles(text_positions(0, q.shape[2], rotary.axes), q)
-        return attend_causal(rotate(q, cos, sin), rotate(k, cos, sin), v, scaling).out
+        return attend_causal(rotate(q, cos, sin), rotate(k, cos, sin), v, scaling).out.flatten(1, 2)
 
 
 class Runner:

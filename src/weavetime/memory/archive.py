@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import mmap
 import weakref
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import torch
@@ -22,23 +24,28 @@ class Archive:
     """Blocks [0, stop). One page holds PAGE blocks of one layout: (layers, blocks, 2, kv_heads, tokens, dim).
 
     A block's keys (or values) of one layer are dense, so recall moves them in one copy. Pinned pages take long to make:
-    one is made ahead by a thread.
+    a thread makes those of the next call while this one is computed.
     """
 
-    def __init__(self, cells: Cells, table: Table) -> None:
+    def __init__(self, cells: Cells, table: Table, ahead: int) -> None:
         self.cells, self.table = cells, table
         self.stop = 0
         self._pages: list[Tensor] = []
         self._where: list[tuple[int, int]] = []  # (page, row) of each block that is held or has room reserved
         self._pin = any(d.type == "cuda" for d in cells.devices)
         self._maker = ThreadPoolExecutor(1, thread_name_prefix="weavetime-pages") if self._pin else None
-        self._ahead: tuple[BlockLayout, Future[Tensor]] | None = None
+        self._most = -(-ahead // PAGE) + 1
+        self._ahead: deque[tuple[BlockLayout, Future[Tensor]]] = deque()
 
     @property
     def nbytes(self) -> int:
-        """Bytes held, the page made ahead included."""
-        ahead = self._page_bytes(self._ahead[0]) if self._ahead else 0
-        return sum(p.nbytes for p in self._pages) + ahead
+        """Bytes held for blocks."""
+        return sum(p.nbytes for p in self._pages)
+
+    @property
+    def spare_nbytes(self) -> int:
+        """Bytes of the pages made ahead."""
+        return sum(self._page_bytes(layout) for layout, _ in self._ahead)
 
     def _page_bytes(self, layout: BlockLayout) -> int:
         return PAGE * layout.tokens * self.cells.token_bytes
@@ -61,23 +68,23 @@ class Archive:
     def _take(self, layout: BlockLayout) -> Tensor:
         if self._maker is None:
             return self._make(layout)
-        ahead = self._ahead
-        self._ahead = None
-        page = ahead[1].result() if ahead and ahead[0] is layout else self._make(layout)
-        self._ahead = (layout, self._maker.submit(self._make, layout))
+        while self._ahead and self._ahead[0][0] is not layout:
+            self._ahead.popleft()
+        page = self._ahead.popleft()[1].result() if self._ahead else self._make(layout)
+        while len(self._ahead) < self._most:
+            self._ahead.append((layout, self._maker.submit(self._make, layout)))
         return page
 
     def _make(self, layout: BlockLayout) -> Tensor:
         cells = self.cells
-        shape = (cells.layers, PAGE, 2, cells.kv_heads, layout.tokens, cells.dim)
         try:
-            page = torch.empty(shape, dtype=cells.dtype)
-            return pin(page) if self._pin else page
-        except RuntimeError as e:
+            page = host_memory(self._page_bytes(layout), pinned=self._pin).view(cells.dtype)
+        except (RuntimeError, OSError) as e:
             raise OutOfMemoryError(
                 f"no host memory for another {self._page_bytes(layout) / 2**20:.0f} MiB of archive after "
-                f"{self.stop} blocks; ask with a shorter stream or a smaller model"
+                f"{self.stop} blocks; use a shorter stream, a lower fps or a smaller model"
             ) from e
+        return page.view(cells.layers, PAGE, 2, cells.kv_heads, layout.tokens, cells.dim)
 
     def put(self, stop: int, window: Window) -> None:
         """Copy blocks [self.stop, stop) out of the window; room was reserved."""
@@ -108,22 +115,38 @@ class Archive:
         page, row = self._where[block]
         return self._pages[page][layer, row, part]
 
+    def addresses(self, layer: int, blocks: Sequence[int], part: int) -> list[int]:
+        """Where `part` of each block begins; all of one layout. A tensor for each would cost more than its copy."""
+        page = self._pages[self._where[blocks[0]][0]]
+        sl, sr, sp = (stride * page.itemsize for stride in page.stride()[:3])
+        offset, bases = layer * sl + part * sp, [p.data_ptr() for p in self._pages]
+        return [bases[page] + row * sr + offset for page, row in (self._where[b] for b in blocks)]
+
     def close(self) -> None:
         """Free the pages."""
         if self._maker is not None:
             self._maker.shutdown(wait=True)
-        self._ahead = None
+        self._ahead.clear()
         self._pages.clear()
 
 
-def pin(x: Tensor) -> Tensor:
-    """Pin a host tensor where it lies. torch's own pinned allocator rounds sizes up to a power of two."""
-    runtime = torch.cuda.cudart()
-    code = int(runtime.cudaHostRegister(x.data_ptr(), x.nbytes, 0))
+def host_memory(nbytes: int, *, pinned: bool) -> Tensor:
+    """Host memory of exactly this size, uint8. torch's own pinned allocator rounds sizes up to a power of two.
+
+    Pinned memory is mapped in huge pages and touched first: pinning is then many times faster, and holds the driver's
+    lock, which a launching thread would wait for, as briefly as can be.
+    """
+    if not pinned:
+        return torch.empty(nbytes, dtype=torch.uint8)
+    area = mmap.mmap(-1, nbytes)
+    if hasattr(mmap, "MADV_HUGEPAGE"):
+        area.madvise(mmap.MADV_HUGEPAGE)
+    memory = torch.frombuffer(area, dtype=torch.uint8).zero_()
+    code = int(torch.cuda.cudart().cudaHostRegister(memory.data_ptr(), nbytes, 0))
     if code != 0:
-        raise RuntimeError(f"pinning {x.nbytes} bytes failed (CUDA error {code})")
-    weakref.finalize(x.untyped_storage(), _unpin, x.data_ptr())
-    return x
+        raise RuntimeError(f"pinning {nbytes} bytes failed (CUDA error {code})")
+    weakref.finalize(area, _unpin, memory.data_ptr())
+    return memory
 
 
 def _unpin(pointer: int) -> None:

@@ -58,16 +58,16 @@ class BlockCache:
     def _bring(self, layer: int, blocks: Sequence[int], misses: Sequence[int], out: Tensor) -> None:
         """Copy rows from the host."""
         self.copied += len(misses)
-        sources = [self.archive.part(layer, blocks[row], self.part) for row in misses]
-        if out.is_cuda and kernels.AVAILABLE and sources and sources[0].nbytes % 8 == 0:
-            addresses = torch.tensor([s.data_ptr() for s in sources]).to(out.device, non_blocking=True)
+        if out.is_cuda and kernels.AVAILABLE and misses and out[0].nbytes % 8 == 0:
+            where = self.archive.addresses(layer, [blocks[row] for row in misses], self.part)
+            addresses = torch.tensor(where).to(out.device, non_blocking=True)
             whole = out if len(misses) == len(out) else torch.empty_like(out[: len(misses)])
             kernels.fetch(addresses, whole)
             if whole is not out:
                 out[torch.tensor(misses).to(out.device, non_blocking=True)] = whole
             return
-        for row, source in zip(misses, sources, strict=True):
-            out[row].copy_(source, non_blocking=True)
+        for row in misses:
+            out[row].copy_(self.archive.part(layer, blocks[row], self.part), non_blocking=True)
 
     def forget(self) -> None:
         """Give up every block; the slots' memory stays."""

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..ops import coarse
-from .archive import pin
+from .archive import host_memory
 from .blocks import Cells
 
 PAGE = 256  # blocks
@@ -38,8 +38,10 @@ class Index:
     def reserve(self, blocks: int) -> None:
         """Have room for `blocks` more."""
         while self.count + blocks > len(self._pages) * PAGE:
-            page = torch.empty(self.cells.layers, PAGE, self.cells.width, dtype=self.cells.dtype)
-            self._pages.append(pin(page) if self._pin else page)
+            cells = self.cells
+            size = cells.layers * PAGE * cells.width * cells.dtype.itemsize
+            page = host_memory(size, pinned=self._pin).view(cells.dtype)
+            self._pages.append(page.view(cells.layers, PAGE, cells.width))
 
     def add(self, means: Sequence[Tensor]) -> None:
         """Append blocks: one (blocks, width) a layer. Room was reserved."""

@@ -111,8 +111,9 @@ class Memory:
     @torch.inference_mode()
     def read(self, layer: int, blocks: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Keys (un-rotated) and values of blocks, ascending, on the layer's device: (1, kv_heads, tokens, dim)."""
-        keys, values = zip(*self.parts(layer, blocks), strict=True)
-        return tuple(torch.cat([x.transpose(0, 1).flatten(1, 2) for x in part], 1)[None] for part in (keys, values))
+        parts = self.parts(layer, blocks)
+        keys, values = (torch.cat([p[i].transpose(0, 1).flatten(1, 2) for p in parts], 1)[None] for i in (0, 1))
+        return keys, values
 
     def parts(self, layer: int, blocks: Sequence[int]) -> list[tuple[Tensor, Tensor]]:
         """`read` in pieces, without moving them together: keys and values (rows, kv_heads, tokens, dim), in order."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from ..ops import Placement, place, rotate
+from ..ops import Placement, place, rotate, windows
 from ..types import Choice
 
 if TYPE_CHECKING:
@@ -76,8 +76,20 @@ class View:
         sink_keys, sink_values = memory.sink_rotated[i][:, :, :count], memory.sink.values[i][:, :, :count]
         if not blocks:
             return LayerView(sink_keys, sink_values, placement.end)
-        keys, values = memory.read(i, blocks)
-        if (key, keys.device) not in self._angles:
-            self._angles[key, keys.device] = memory.rotary.angles(placement.positions, keys)
-        keys = rotate(keys, *self._angles[key, keys.device])
-        return LayerView(torch.cat((sink_keys, keys), 2), torch.cat((sink_values, values), 2), placement.end)
+        if (key, sink_keys.device) not in self._angles:
+            self._angles[key, sink_keys.device] = memory.rotary.angles(placement.positions, sink_keys)
+        cos, sin = self._angles[key, sink_keys.device]
+        batch, heads, _, dim = sink_keys.shape
+        keys, values = (sink_keys.new_empty(batch, heads, count + len(cos), dim) for _ in range(2))
+        keys[:, :, :count] = sink_keys
+        values[:, :, :count] = sink_values
+        at = 0
+        for k, v in memory.parts(i, blocks):
+            rows, tokens = k.shape[0], k.shape[2]
+            stop = at + rows * tokens
+            by_row = (rows, tokens)
+            out = windows(keys[:, :, count + at :], rows, tokens, tokens)
+            rotate(k, cos[at:stop].unflatten(0, by_row), sin[at:stop].unflatten(0, by_row), out)
+            windows(values[:, :, count + at :], rows, tokens, tokens).copy_(v)
+            at = stop
+        return LayerView(keys, values, placement.end)

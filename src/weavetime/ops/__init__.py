@@ -1,6 +1,6 @@
 """Arithmetic of the memory: layouts, rotary, attention in parts, question-to-block scores. Knows only torch."""
 
-from .attention import Part, attend, attend_causal, attention_reference, merge, windows
+from .attention import Part, attend, attend_causal, attention_reference, merge, merge_reference, windows
 from .interaction import coarse, late_interaction, newest_first_topk, question_vectors
 from .layout import BlockLayout, Placement, place, text_positions
 from .rotary import Rotary, rotate, rotate_reference
@@ -16,6 +16,7 @@ __all__ = [
     "coarse",
     "late_interaction",
     "merge",
+    "merge_reference",
     "newest_first_topk",
     "place",
     "question_vectors",

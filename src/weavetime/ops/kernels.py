@@ -26,38 +26,93 @@ else:  # the names below exist so that this file imports anywhere; nothing calls
 
 
 @triton.jit
-def _rotate_kernel(x, cos, sin, out, rows, tokens, s_b, s_h, s_t, heads, HALF: tl.constexpr, BLOCK: tl.constexpr):
+def _rotate_kernel(
+    x, cos, sin, out, rows, tokens, heads, x_batch, x_head, x_token, o_batch, o_head, o_token, a_batch,
+    HALF: tl.constexpr, WIDE: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
     row = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
-    live = (row < rows)[:, None]
+    i = tl.arange(0, WIDE)[None, :]
+    live = (row < rows)[:, None] & (i < HALF)
     token = row % tokens
-    head = (row // tokens) % heads
-    batch = row // (tokens * heads)
-    i = tl.arange(0, HALF)[None, :]
-    source = (batch.to(tl.int64) * s_b + head.to(tl.int64) * s_h + token.to(tl.int64) * s_t)[:, None] + i
-    angle = token[:, None] * (2 * HALF) + i
-    target = row.to(tl.int64)[:, None] * (2 * HALF) + i
-    a = tl.load(x + source, mask=live, other=0.0)
-    b = tl.load(x + source + HALF, mask=live, other=0.0)
+    head = ((row // tokens) % heads).to(tl.int64)
+    batch = (row // (tokens * heads)).to(tl.int64)
+    source = (batch * x_batch + head * x_head + token.to(tl.int64) * x_token)[:, None] + i
+    target = (batch * o_batch + head * o_head + token.to(tl.int64) * o_token)[:, None] + i
+    angle = (batch * a_batch + token)[:, None] * (2 * HALF) + i
+    a = tl.load(x + source, mask=live, other=0.0).to(tl.float32)
+    b = tl.load(x + source + HALF, mask=live, other=0.0).to(tl.float32)
     c0 = tl.load(cos + angle, mask=live, other=0.0).to(tl.float32)
     c1 = tl.load(cos + angle + HALF, mask=live, other=0.0).to(tl.float32)
     s0 = tl.load(sin + angle, mask=live, other=0.0).to(tl.float32)
     s1 = tl.load(sin + angle + HALF, mask=live, other=0.0).to(tl.float32)
-    fa, fb = a.to(tl.float32), b.to(tl.float32)
-    tl.store(out + target, (fa * c0 - fb * s0).to(out.dtype.element_ty), mask=live)
-    tl.store(out + target + HALF, (fb * c1 + fa * s1).to(out.dtype.element_ty), mask=live)
+    tl.store(out + target, (a * c0 - b * s0).to(out.dtype.element_ty), mask=live)
+    tl.store(out + target + HALF, (b * c1 + a * s1).to(out.dtype.element_ty), mask=live)
 
 
-def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotate x (batch, heads, tokens, dim), any strides with a dense last axis, by angles (tokens, dim)."""
+def rotate(x: Tensor, cos: Tensor, sin: Tensor, out: Tensor) -> None:
+    """Rotate x (batch, heads, tokens, dim) into out, any strides with a dense last axis.
+
+    Angles are dense, (tokens, dim) or (batch, tokens, dim).
+    """
     batch, heads, tokens, dim = x.shape
-    out = torch.empty(x.shape, dtype=x.dtype, device=x.device)
-    rows, block = batch * heads * tokens, 16
-    grid = ((rows + block - 1) // block,)
+    rows, block, half = batch * heads * tokens, 16, dim // 2
     with torch.cuda.device(x.device):
-        _rotate_kernel[grid](
-            x, cos, sin, out, rows, tokens, x.stride(0), x.stride(1), x.stride(2), heads, HALF=dim // 2, BLOCK=block
-        )
-    return out
+        _rotate_kernel[(triton.cdiv(rows, block),)](
+            x, cos, sin, out, rows, tokens, heads, *x.stride()[:3], *out.stride()[:3],
+            tokens if cos.dim() == 3 else 0, HALF=half, WIDE=triton.next_power_of_2(half), BLOCK=block,
+        )  # fmt: skip
+
+
+@triton.jit
+def _merge_kernel(
+    o0, o1, o2, l0, l1, l2, out, rows, tokens, heads, group,
+    a0, b0, c0, d0, a1, b1, c1, d1, a2, b2, c2, d2,
+    e0, f0, g0, h0, e1, f1, g1, h1, e2, f2, g2, h2,
+    PARTS: tl.constexpr, DIM: tl.constexpr, WIDE: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    row = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)  # (batch, token, head), as the output lies
+    i = tl.arange(0, WIDE)[None, :]
+    live = row < rows
+    mask = live[:, None] & (i < DIM)
+    head = row % heads
+    b, t = (row // (heads * tokens)).to(tl.int64), ((row // heads) % tokens).to(tl.int64)
+    k, g = (head // group).to(tl.int64), (head % group).to(tl.int64)
+    w0 = tl.load(l0 + b * e0 + k * f0 + g * g0 + t * h0, mask=live, other=0.0)
+    w1 = tl.load(l1 + b * e1 + k * f1 + g * g1 + t * h1, mask=live, other=0.0)
+    top = tl.maximum(w0, w1)
+    if PARTS == 3:
+        w2 = tl.load(l2 + b * e2 + k * f2 + g * g2 + t * h2, mask=live, other=0.0)
+        top = tl.maximum(top, w2)
+    w0, w1 = tl.exp(w0 - top), tl.exp(w1 - top)
+    total = w0 + w1
+    x0 = tl.load(o0 + (b * a0 + k * b0 + g * c0 + t * d0)[:, None] + i, mask=mask, other=0.0).to(tl.float32)
+    x1 = tl.load(o1 + (b * a1 + k * b1 + g * c1 + t * d1)[:, None] + i, mask=mask, other=0.0).to(tl.float32)
+    acc = x0 * w0[:, None] + x1 * w1[:, None]
+    if PARTS == 3:
+        w2 = tl.exp(w2 - top)
+        total += w2
+        x2 = tl.load(o2 + (b * a2 + k * b2 + g * c2 + t * d2)[:, None] + i, mask=mask, other=0.0).to(tl.float32)
+        acc += x2 * w2[:, None]
+    tl.store(out + row.to(tl.int64)[:, None] * DIM + i, (acc / total[:, None]).to(out.dtype.element_ty), mask=mask)
+
+
+def merge(parts: list[tuple[Tensor, Tensor]]) -> Tensor:
+    """Merge two or three parts, out (batch, kv_heads, group, tokens, dim) and lse without dim, of any strides.
+
+    Returns (batch, heads, tokens, dim) that lies in memory as (batch, tokens, heads, dim), as the host wants it next.
+    """
+    batch, kv_heads, group, tokens, dim = parts[0][0].shape
+    heads = kv_heads * group
+    out = torch.empty(batch, tokens, heads, dim, dtype=parts[0][0].dtype, device=parts[0][0].device)
+    three = [*parts, parts[0]][:3]
+    rows, block = batch * tokens * heads, 16
+    with torch.cuda.device(out.device):
+        _merge_kernel[(triton.cdiv(rows, block),)](
+            *(o for o, _ in three), *(e for _, e in three), out, rows, tokens, heads, group,
+            *(s for o, _ in three for s in o.stride()[:4]), *(s for _, e in three for s in e.stride()),
+            PARTS=len(parts), DIM=dim, WIDE=triton.next_power_of_2(dim), BLOCK=block,
+        )  # fmt: skip
+    return out.transpose(1, 2)
 
 
 @triton.jit

@@ -27,13 +27,25 @@ class Rotary:
 
 
 def rotate_reference(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotate x (..., tokens, dim) by angles (tokens, dim): pairs are (i, i + dim / 2), as in the host models."""
+    """Rotate x (batch, heads, tokens, dim): pairs are (i, i + dim / 2), as in the host models.
+
+    Angles are (tokens, dim), or (batch, tokens, dim) where each row of the batch stands elsewhere.
+    """
+    if cos.dim() == 3:
+        cos, sin = cos[:, None], sin[:, None]
     left, right = x.chunk(2, dim=-1)
     return x * cos + torch.cat((-right, left), dim=-1) * sin
 
 
-def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """`rotate_reference`, in one pass over memory where a kernel is there; the result is contiguous."""
+def rotate(x: Tensor, cos: Tensor, sin: Tensor, out: Tensor | None = None) -> Tensor:
+    """`rotate_reference`, in one pass over memory where a kernel is there.
+
+    out: where to write, of x's shape, dense on the last axis; by default a new dense tensor.
+    """
+    if out is None:
+        out = torch.empty(x.shape, dtype=x.dtype, device=x.device)
     if x.is_cuda and kernels.AVAILABLE:
-        return kernels.rotate(x, cos, sin)
-    return rotate_reference(x, cos, sin).contiguous()
+        kernels.rotate(x, cos, sin, out)
+    else:
+        out.copy_(rotate_reference(x, cos, sin))
+    return out
