@@ -145,7 +145,7 @@ class Runner:
     def _gate(self, out: Any, last: Tensor, logits: Tensor, layers: int) -> Tensor:
         gates = [entropy_gate(logits)]
         # The host's last hidden state is normed already, the ones before it are not.
-        for hidden in out.hidden_states[-layers:-1] if layers > 1 else ():
+        for hidden in out.hidden_states[1:][-layers:-1] if layers > 1 else ():  # the first is no layer's
             normed = self.backbone.decoder.norm(_at(hidden, last))
             gates.append(entropy_gate(self._logits(normed)).to(gates[0].device))
         return torch.stack(gates).mean(0)
