@@ -25,12 +25,14 @@ ARROWS: dict[str, set[str]] = {
     "focus": {"ops", "types", "config"},
     "backbones": {"ops", "types", "config"},  # config: the record beside a model's or an adapter's weights
     "engine": {"backbones", "memory", "focus"},  # focus: the gate of a prefill, and modes that choose inside their pass
-    "stream": {"video", "engine"},
-    "bench": {"stream"},
+    "reply": {"engine"},
+    "stream": {"video", "reply"},
+    "loading": {"stream"},
+    "bench": {"loading"},
     "world": {"types"},
-    "eval": {"stream", "world"},
-    "train": {"backbones", "stream", "world", "eval"},
-    "serve": {"stream"},
+    "eval": {"loading", "world"},
+    "train": {"loading", "world", "eval"},
+    "serve": {"loading"},
     # The command line reaches any room, but inside its functions: `weavetime --help` loads no model code.
     "cli": {"config"},
 }

@@ -39,7 +39,9 @@ class Qwen2VL(Backbone):
         unit = config.patch_size * config.spatial_merge_size
         size = said.get("size") or {}
         least = said.get("min_pixels") or size.get("shortest_edge") or 4 * unit * unit
-        most = min(said.get("max_pixels") or size.get("longest_edge") or FRAME_PIXELS, FRAME_PIXELS)
+        most = said.get("frame_pixels") or min(
+            said.get("max_pixels") or size.get("longest_edge") or FRAME_PIXELS, FRAME_PIXELS
+        )
         if max(height, width) > 200 * min(height, width):
             raise VideoError(f"a frame of {width}x{height} is too narrow: Qwen2-VL takes sides up to 200 to 1")
         h, w = (max(unit, round(side / unit) * unit) for side in (height, width))

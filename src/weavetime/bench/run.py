@@ -13,8 +13,9 @@ import transformers
 
 from ..config import Decoding
 from ..focus import WeaveTime, Window
+from ..loading import Engine
 from ..memory import Memory
-from ..stream import Engine, Stream
+from ..stream import Stream
 from ..types import Frame
 from .limits import Limits, measure, seconds, synchronise
 from .shapes import make

@@ -20,7 +20,7 @@ from ..backbones import build
 from ..backbones.checkpoints import Checkpoint
 from ..config import Record
 from ..errors import ModelError
-from ..stream import Engine, load
+from ..loading import Engine, load
 
 HALF = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3}
 SIGLIP = {

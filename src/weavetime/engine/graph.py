@@ -102,8 +102,8 @@ class Slot:
 class Slots:
     """Slots to borrow; at most `most` are kept."""
 
-    def __init__(self, backbone: Backbone, most: int = 2) -> None:
-        self.backbone, self.most = backbone, most
+    def __init__(self, most: int = 2) -> None:
+        self.most = most
         self._free: list[Slot] = []
         self._made = 0
 
@@ -125,7 +125,7 @@ class Slots:
             )
         )
 
-    def borrow(self, draft: Draft) -> Slot | None:
+    def borrow(self, draft: Draft, backbone: Backbone) -> Slot | None:
         """A slot filled with the draft, or None where all are in use or none can serve it."""
         if not self.fits(draft):
             return None
@@ -138,11 +138,16 @@ class Slots:
             if self._free:  # too small: its memory goes first
                 self._free.pop(0)
                 self._made -= 1
-            slot = Slot(self.backbone, len(draft.own), -(-needed // STEP) * STEP, keys)
+            slot = Slot(backbone, len(draft.own), -(-needed // STEP) * STEP, keys)
             self._made += 1
         if slot is not None:
             slot.fill(draft)
         return slot
+
+    def clear(self) -> None:
+        """Free the slots that are not in use."""
+        self._made -= len(self._free)
+        self._free.clear()
 
     def give_back(self, slot: Slot) -> None:
         """The next answer may use it."""

@@ -11,13 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..backbones import Backbone, Prompt, Steps, attached
+from ..backbones import Backbone, Grid, Prompt, Steps, attached
 from ..config import Decoding, StreamConfig
-from ..errors import CapacityError, NumericsError, OutOfMemoryError
+from ..errors import CapacityError, ModelError, NumericsError, OutOfMemoryError
 from ..focus import Mode, entropy_gate
 from ..memory import Cells, Memory, Past, Sink, View
 from ..ops import attend_causal, rotate, text_positions
-from ..types import Choice
+from ..types import Choice, Frame
 from .append import AppendPass
 from .decode import DecodePass, Sampler
 from .graph import Slot, Slots
@@ -44,9 +44,22 @@ class Runner:
     """A loaded model and its passes. One lock: one forward at a time, whoever asks."""
 
     def __init__(self, backbone: Backbone) -> None:
-        self.backbone = backbone
+        self._backbone: Backbone | None = backbone
         self.lock = threading.RLock()
-        self._slots = Slots(backbone)
+        self._slots = Slots()
+
+    @property
+    def backbone(self) -> Backbone:
+        """The model and its family."""
+        if self._backbone is None:
+            raise ModelError("the engine is closed: load the model again")
+        return self._backbone
+
+    def close(self) -> None:
+        """Let go of the model, for every stream that uses this runner."""
+        with self.lock:
+            self._backbone = None
+            self._slots.clear()
 
     @contextmanager
     def guarded(self) -> Iterator[None]:
@@ -91,6 +104,11 @@ class Runner:
         """An empty memory for one stream."""
         with self.lock, torch.inference_mode():
             return Memory(self.cells, self.sink, self.backbone.rotary, config)
+
+    def embed(self, frames: Sequence[Frame], grid: Grid, fps: float) -> list[Steps]:
+        """Pictures to steps ready to be appended, cut into stretches of one layout."""
+        with self.lock, torch.inference_mode(), self.guarded():
+            return self.backbone.steps(frames, grid, fps)
 
     def append(self, memory: Memory, steps: Steps) -> None:
         """Encode steps of one layout and commit them as blocks; on any error nothing is committed."""
@@ -171,7 +189,7 @@ class Runner:
         if room == 1:
             return
         with self.lock, torch.inference_mode(), self.guarded():
-            slot = self._slots.borrow(draft)
+            slot = self._slots.borrow(draft, self.backbone)
         try:
             for step in range(room - 1):
                 with self.running():

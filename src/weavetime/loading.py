@@ -1,0 +1,111 @@
+"""A model ready to remember streams, and how it is loaded."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import torch
+
+from .backbones import FAMILIES, Backbone, build
+from .config import Record, StreamConfig
+from .engine import Runner
+from .errors import ModelError, StreamError
+from .stream import Stream
+
+DELTA = 0.6  # the paper's threshold, where a model's record names none
+
+
+class Engine:
+    """A loaded model. One engine serves any number of streams, from any number of threads."""
+
+    def __init__(self, backbone: Backbone, record: Record | None = None) -> None:
+        self.record = record or Record()
+        self.runner = Runner(backbone)
+
+    @property
+    def backbone(self) -> Backbone:
+        """The model and its family."""
+        return self.runner.backbone
+
+    @property
+    def delta(self) -> float:
+        """The gate's threshold: the model's own record, else the paper's."""
+        return DELTA if self.record.delta is None else self.record.delta
+
+    def stream(self, config: StreamConfig | None = None, **settings: Any) -> Stream:
+        """Open a stream. Settings are the fields of StreamConfig: window, fps, batch, cache, index_pages, visual_only.
+
+        The window defaults to the model's own record, else 80 blocks; None never evicts.
+        """
+        if unknown := set(settings) - {f.name for f in fields(StreamConfig)}:
+            known = ", ".join(f.name for f in fields(StreamConfig))
+            raise StreamError(f"unknown setting {', '.join(sorted(unknown))}: a stream takes {known}")
+        if config is None:
+            window = StreamConfig().window if self.record.window is None else self.record.window
+            config = StreamConfig(window=window)
+        config = replace(config, **settings)
+        _check(config)
+        return Stream(self.runner, config, self.delta)
+
+    def close(self) -> None:
+        """Let go of the model: its streams can no longer be fed or asked."""
+        self.runner.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self.close()
+
+
+def _check(config: StreamConfig) -> None:
+    if config.window is not None and config.window < 1:
+        raise StreamError(f"a window holds at least 1 block, got {config.window} (None never evicts)")
+    if not (config.fps > 0 and math.isfinite(config.fps)):
+        raise StreamError(f"fps must be more than 0, got {config.fps}")
+    for name, least in (("batch", 1), ("cache", 0), ("index_pages", 0)):
+        if getattr(config, name) < least:
+            raise StreamError(f"{name} must be at least {least}, got {getattr(config, name)}")
+
+
+@dataclass(frozen=True)
+class Loading:
+    """How a model is loaded; see `load`."""
+
+    adapter: str | Path | None = None
+    time_prompts: bool | None = None
+    dtype: torch.dtype | str | None = None
+    device: str | torch.device | None = None
+    device_map: Any = None
+    max_pixels: int | None = None
+
+
+def load(model: str | Path, **how: Any) -> Engine:
+    """Load a model: `mini`, a folder, a hub id (OWNER/NAME), or modelscope:OWNER/NAME.
+
+    adapter: a LoRA to merge (folder, training output, hf:ID, modelscope:ID). time_prompts: on for models tuned with
+    them; default the model's or adapter's own record, else off. dtype, device, device_map: as in transformers; by
+    default the checkpoint's dtype on CUDA where there is a card, float32 on the CPU. max_pixels: largest frame, for
+    families with native resolution. Raises ModelError, AdapterError.
+    """
+    from .backbones.adapters import load_adapter
+    from .backbones.checkpoints import load_model, load_tokenizer, open_checkpoint
+
+    try:
+        settings = Loading(**how)
+    except TypeError as e:
+        known = ", ".join(f.name for f in fields(Loading))
+        raise ModelError(f"unknown setting among {', '.join(how)}: load takes {known}") from e
+    checkpoint = open_checkpoint(model, FAMILIES)
+    if settings.max_pixels is not None:
+        checkpoint = replace(checkpoint, preprocessor={**checkpoint.preprocessor, "frame_pixels": settings.max_pixels})
+    host = load_model(checkpoint, dtype=settings.dtype, device=settings.device, device_map=settings.device_map)
+    record = checkpoint.record
+    if settings.adapter is not None:
+        record = load_adapter(host, settings.adapter, family=checkpoint.family, time_prompts=settings.time_prompts)
+    prompts = record.time_prompts if settings.time_prompts is None else settings.time_prompts
+    return Engine(build(host, load_tokenizer(checkpoint), checkpoint, time_prompts=bool(prompts)), record)
