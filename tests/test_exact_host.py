@@ -24,6 +24,7 @@ from tiny import (
     shown,
     times,
     tokenizer,
+    unstopped,
     untouched,
 )
 
@@ -109,8 +110,7 @@ def case(request: pytest.FixtureRequest) -> Any:
 def answer(stream: wt.Stream, **how: Any) -> tuple[Tensor, list[int]]:
     """Logits at the last prompt token, and 32 tokens whatever they are (no stop)."""
     row = look(stream, QUESTION, max_tokens=32, **how)
-    said = [found[0] for found in stream.engine.runner.decode(row.draft, row.decoding)]
-    return row.draft.logits[0], said
+    return row.draft.logits[0], unstopped(row)
 
 
 def check(found: tuple[Tensor, list[int]], logits: Tensor, said: list[int]) -> None:

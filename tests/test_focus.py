@@ -277,8 +277,8 @@ def test_rekv_equals_the_slow_reference(family: str, segments: bool, k: int) -> 
 def test_rekv_picks_by_the_questions_text_alone(family: str, segments: bool) -> None:
     stream = streamed(family, segments)
     plain = blocks(stream, wt.ReKV(k=3))
-    question = wt.Question(QUESTION, ("a", "b"), (("earlier", "answer"),))
-    [row] = stream._drafts([question], None, wt.ReKV(k=3), wt.Decoding(prefix="So"))
+    more = {"options": ("a", "b"), "history": (("earlier", "answer"),), "prefix": "So"}
+    row = look(stream, QUESTION, mode=wt.ReKV(k=3), **more)
     assert [list(b) for b in row.draft.view.choice.blocks] == plain
     found = stream.ask(QUESTION, mode=wt.ReKV(k=3), decoding=SHORT)
     assert found.gate is None
@@ -386,8 +386,7 @@ def test_prompt_is_the_published_one(layout: tuple[str, bool]) -> None:
 def test_all_tokens_after_the_blocks_choose(family: str, segments: bool) -> None:
     """Options, history and prefix are part of the question that looks for blocks."""
     stream, reference = streamed(family, segments), slow(family, segments)
-    question = wt.Question(QUESTION, ("a cup", "a plate"))
-    [row] = stream._drafts([question], None, wt.WeaveTime(k=3, delta=0), wt.Decoding())
+    row = look(stream, QUESTION, options=("a cup", "a plate"), mode=wt.WeaveTime(k=3, delta=0))
     ids = reference.prompt_ids(QUESTION, ("a cup", "a plate"))
     first = reference.read(ids, reference.same([7, 8, 9]))
     expected = reference.coarse_to_fine(first.queries, COUNT, 3)

@@ -185,8 +185,13 @@ def times(shown: list[wt.Frame]) -> list[tuple[float, float]]:
     return [(f.time, f.time + 1) for f in shown]
 
 
-def look(stream: wt.Stream, text: str, *, options: tuple[str, ...] = (), at: float | None = None, **how: Any) -> Any:
-    """A question as far as its (last) prefill: `.draft.logits`, `.draft.view.choice`, `.answers()` after `.run()`."""
-    mode = wt.parse_mode(how.pop("mode", "weavetime"))
-    [row] = stream._drafts([wt.Question(text, options)], at, mode, wt.Decoding(**how))
-    return row
+def look(stream: wt.Stream, text: str, *, at: float | None = None, mode: Any = "weavetime", **how: Any) -> Any:
+    """A question as far as its last prefill: `.draft.logits`, `.draft.view.choice`; `.answers()` after `.run()`."""
+    question = wt.Question(text, how.pop("options", ()), how.pop("history", ()))
+    [writing] = stream._look([question], at, mode, wt.Decoding(**how))
+    return writing
+
+
+def unstopped(writing: Any) -> list[int]:
+    """The tokens of an answer, stop tokens like others."""
+    return [ids[0] for ids in writing.runner.decode(writing.draft, writing.asked.decoding)]

@@ -56,6 +56,9 @@ class Archive:
         coming: the layout of blocks that the table does not know yet.
         """
         known = self.table.layouts
+        if len(self._where) > len(known):  # room that a call took which then failed; other blocks come now
+            del self._where[len(known) :]
+            del self._pages[self._where[-1][0] + 1 if self._where else 0 :]
         while len(self._where) < stop:
             block = len(self._where)
             before, layout = (known[i] if i < len(known) else coming for i in (max(block - 1, 0), block))

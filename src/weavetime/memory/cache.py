@@ -34,7 +34,7 @@ class BlockCache:
             return
         cells = self.cells
         shape = (self.slots, cells.kv_heads, layout.tokens, cells.dim)
-        self._data = []  # free the old slots first
+        self._layout, self._data = None, []  # free the old slots first
         self._data = [torch.empty(shape, dtype=cells.dtype, device=d) for d in cells.devices]
         self._used = [OrderedDict() for _ in range(cells.layers)]
         self._layout = layout

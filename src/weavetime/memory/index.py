@@ -109,4 +109,5 @@ class Index:
 
     def means(self, layer: int, count: int) -> Tensor:
         """Mean keys of blocks [0, count) of one layer, on the host: (count, width)."""
-        return torch.cat([page[layer] for page in self._pages])[:count]
+        none = torch.empty(0, self.cells.width, dtype=self.cells.dtype)
+        return torch.cat([none, *(page[layer] for page in self._pages)])[:count]
