@@ -12,7 +12,7 @@ from .errors import ModelError
 
 @dataclass(frozen=True, slots=True)
 class StreamConfig:
-    """How a stream is read and remembered (METHOD §1).
+    """How a stream is read and remembered (docs/method.md §1).
 
     window: blocks a step attends to, and that stay on the device; None evicts nothing. fps: frames sampled per second.
     batch: frames encoded per call. cache: recalled blocks kept on the device, per layer.

@@ -80,7 +80,7 @@ class Steps:
 
 
 class Backbone(ABC):
-    """A loaded model of one family. time_prompts chooses METHOD's layout: segments (on) or one video (off)."""
+    """A loaded model of one family. time_prompts chooses the layout: segments (on) or one video (off)."""
 
     family: ClassVar[str]
     axes: ClassVar[int] = 1

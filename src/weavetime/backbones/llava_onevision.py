@@ -1,4 +1,4 @@
-"""LLaVA-OneVision: SigLIP tower, two-layer projector, 2 x 2 bilinear pooling, Qwen2 text (METHOD §1)."""
+"""LLaVA-OneVision: SigLIP tower, two-layer projector, 2 x 2 bilinear pooling, Qwen2 text (docs/method.md §1)."""
 
 from __future__ import annotations
 

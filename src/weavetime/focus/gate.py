@@ -1,4 +1,4 @@
-"""How unsure the model is of its next token (METHOD §3.2)."""
+"""How unsure the model is of its next token (docs/method.md §3)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where tokens stand: the layout of one block, and the positions of a view made of blocks (METHOD §2).
+"""Where tokens stand: the layout of one block, and the positions of a view made of blocks (docs/method.md §2).
 
 A position has one axis (plain rotary) or three (time, height, width). A block carries positions relative to its own
 start; the view gives each block its start. Text that follows stands at 1 + the maximum over all axes of everything
@@ -55,7 +55,7 @@ class Placement:
 
 
 def place(layouts: Sequence[BlockLayout], origin: int, axes: int) -> Placement:
-    """Lay blocks out one after another from `origin`, the position after the sink (METHOD §2).
+    """Lay blocks out one after another from `origin`, the position after the sink (docs/method.md §2).
 
     layouts: one entry a block, in time order. Returns positions for all their tokens and the position of the next text
     token: 1 + the maximum over all axes.
