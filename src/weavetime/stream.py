@@ -128,7 +128,9 @@ class Stream:
                 choice = asked.mode.choose(present.draft.queries_of(row), past)
                 found.append(self._recall(asked, row, choice, gates[row]))
             sure = [row for row in rows if row not in unsure]
-            return [*found, self._prefill(asked, first, sure, asked.clock, "prefill")] if sure else found
+            if sure:
+                found.append(Writing(self.runner, asked, present.draft.only(sure), sure, asked.clock))
+            return found
 
     def _prefill(self, asked: Asked, choice: Choice, rows: Sequence[int], clock: Clock, phase: str) -> Writing:
         prompts = [asked.prompts[row] for row in rows]

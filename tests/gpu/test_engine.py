@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 import torch
 from accelerate.hooks import AlignDevicesHook, add_hook_to_module
@@ -100,3 +103,17 @@ def test_archive_equals_what_was_computed() -> None:
         for a, b in zip(memory.read(layer, range(17)), wide.memory.read(layer, range(17)), strict=True):
             assert a.is_cuda
             torch.testing.assert_close(a, b, atol=1e-4, rtol=1e-4)
+
+
+def test_a_device_map_with_half_the_layers_offloaded(tmp_path: Path) -> None:
+    decoding = wt.Decoding(max_tokens=8)
+    here = answers(tiny.engine("llava_onevision", time_prompts=True), decoding)
+    tiny.host("llava_onevision").save_pretrained(tmp_path)
+    tiny.tokenizer().save_pretrained(tmp_path)
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(tiny.SIGLIP))
+    places = {"model.vision_tower": 0, "model.multi_modal_projector": 0, "model.image_newline": 0, "lm_head": "cpu"}
+    decoder = "model.language_model."
+    places |= {decoder + "embed_tokens": 0, decoder + "norm": 0, decoder + "rotary_emb": 0, decoder + "layers.0": 0}
+    places |= {decoder + "layers.1": "cpu", decoder + "layers.2": "cpu"}
+    engine = wt.load(tmp_path, device_map=places, dtype=torch.float32, time_prompts=True)
+    assert [a.tokens for a in answers(engine, decoding)] == [a.tokens for a in here]

@@ -79,6 +79,15 @@ class Steps:
     times: tuple[tuple[float, float], ...]
 
 
+def device_of(module: Any) -> torch.device:
+    """Where a module computes. Weights that accelerate keeps elsewhere are on no device until its hook brings them."""
+    hook = getattr(module, "_hf_hook", None)
+    said = getattr(hook, "execution_device", None)
+    if said is None:
+        return next(module.parameters()).device
+    return torch.device("cuda", said) if isinstance(said, int) else torch.device(said)
+
+
 class Backbone(ABC):
     """A loaded model of one family. time_prompts chooses the layout: segments (on) or one video (off)."""
 
@@ -107,7 +116,7 @@ class Backbone(ABC):
     @property
     def vision_device(self) -> torch.device:
         """Where pixels go."""
-        return next(self.vision.parameters()).device
+        return device_of(self.vision)
 
     @property
     @abstractmethod
@@ -117,7 +126,7 @@ class Backbone(ABC):
     def logits(self, hidden: Tensor) -> Tensor:
         """Vocabulary logits, fp32, of normed hidden states (..., hidden)."""
         head = self.model.lm_head
-        return head(hidden.to(head.weight.device)).float()
+        return head(hidden.to(device_of(head))).float()
 
     # Pictures
 
@@ -215,7 +224,7 @@ class Backbone(ABC):
     def embed_ids(self, ids: Tensor) -> Tensor:
         """Embeddings (..., hidden) of token ids, NEWLINE among them."""
         table = self.decoder.embed_tokens
-        rows = table(ids.clamp_min(0).to(table.weight.device))
+        rows = table(ids.clamp_min(0).to(device_of(table)))
         newline = ids == NEWLINE
         if bool(newline.any()):
             rows = rows.clone()

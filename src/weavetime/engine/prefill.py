@@ -30,6 +30,18 @@ class Draft:
     logits: Tensor
     gate: tuple[float | None, ...]
 
+    def only(self, rows: Sequence[int]) -> Draft:
+        """The draft of some of the questions."""
+        index = list(rows)
+        return Draft(
+            self.view,
+            tuple(self.lengths[r] for r in rows),
+            [(k[index], v[index]) for k, v in self.own],
+            [q[index] for q in self.queries],
+            self.logits[index],
+            tuple(self.gate[r] for r in rows),
+        )
+
     def queries_of(self, row: int) -> list[Tensor]:
         """One question's queries, per layer (heads, tokens, dim), padding left out."""
         return [q[row, :, : self.lengths[row]] for q in self.queries]

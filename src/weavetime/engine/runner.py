@@ -66,7 +66,9 @@ class Runner:
         """Out of memory becomes our own error."""
         try:
             yield
-        except torch.OutOfMemoryError as e:
+        except RuntimeError as e:
+            if not isinstance(e, torch.OutOfMemoryError) and "can't allocate memory" not in str(e):
+                raise
             raise OutOfMemoryError(
                 "the device is out of memory: use a smaller window, batch, cache or k, or a smaller model"
             ) from e
@@ -192,9 +194,7 @@ class Runner:
             slot = self._slots.borrow(draft, self.backbone)
         try:
             for step in range(room - 1):
-                with self.running():
-                    logits = self._next(draft, slot, ids, step)
-                ids = sample(logits)
+                ids = sample(self._next(draft, slot, ids, step))
                 yield ids
         finally:
             if slot is not None:
@@ -202,10 +202,12 @@ class Runner:
                     self._slots.give_back(slot)
 
     def _next(self, draft: Draft, slot: Slot | None, ids: list[int], step: int) -> Tensor:
-        if slot is not None:
-            return self._finite(slot.next(ids[0]))
-        embeds = self.backbone.embed_ids(torch.tensor(ids)[:, None])
-        return self._logits(self._forward(embeds, DecodePass(draft, step)).last_hidden_state[:, -1])
+        if slot is not None:  # a captured forward needs no attaching
+            with self.lock, torch.inference_mode(), self.guarded():
+                return self._finite(slot.next(ids[0]).clone())
+        with self.running():
+            embeds = self.backbone.embed_ids(torch.tensor(ids)[:, None])
+            return self._logits(self._forward(embeds, DecodePass(draft, step)).last_hidden_state[:, -1])
 
 
 def _at(hidden: Tensor, last: Tensor) -> Tensor:
