@@ -1,7 +1,7 @@
 """Encoding steps: each attends to the sink, to exactly the `window` blocks before it, and causally to itself.
 
-However many steps one call holds, the result is the same (docs/method.md §1): projections and MLP run over the whole call, and
-attention runs per step, the steps as a batch of overlapping windows.
+However many steps one call holds, the result is the same (docs/method.md §1): projections and MLP run over the whole
+call, and attention runs per step, the steps as a batch of overlapping windows.
 """
 
 from __future__ import annotations

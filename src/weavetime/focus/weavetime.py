@@ -1,4 +1,4 @@
-"""PCDF-Cache (docs/method.md §3): look at the present; when unsure, choose from the past coarse to fine and look again."""
+"""PCDF-Cache (docs/method.md §3): look at the present; when unsure, choose from the past coarse to fine, look again."""
 
 from __future__ import annotations
 
