@@ -38,12 +38,12 @@ class Evidence:
 
     times: presentation times, seconds, ascending, of every block read by any layer. blocks: per layer, the indices of
     the blocks read, ascending. scores: per layer, the score that chose each of `blocks` (late interaction for
-    weavetime, mean key for rekv); None where blocks were not chosen by score.
+    weavetime, mean key for rekv); None where blocks were not chosen by score, or one was taken without one.
     """
 
     times: tuple[float, ...]
     blocks: tuple[tuple[int, ...], ...]
-    scores: tuple[tuple[float, ...], ...] | None = None
+    scores: tuple[tuple[float | None, ...], ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +97,7 @@ class Choice:
     """
 
     blocks: tuple[tuple[int, ...], ...]
-    scores: tuple[tuple[float, ...], ...] | None = None
+    scores: tuple[tuple[float | None, ...], ...] | None = None
     bare: bool = False
 
     @classmethod

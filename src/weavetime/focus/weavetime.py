@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -77,7 +76,7 @@ class WeaveTime(Mode):
         if self.vote:
             picked = [self._vote(picked)] * past.layers
         # A block taken for its neighbours' or other layers' sake may have no score of its own in this layer.
-        per_layer = (tuple(k.get(b, math.nan) for b in p) for k, p in zip(known, picked, strict=True))
+        per_layer = (tuple(k.get(b) for b in p) for k, p in zip(known, picked, strict=True))
         return Choice(tuple(map(tuple, picked)), tuple(per_layer))
 
     def _best(self, scores: dict[int, float], count: int) -> list[int]:

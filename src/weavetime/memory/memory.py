@@ -21,7 +21,10 @@ from .window import Window
 
 
 class Memory:
-    """Keys before rotary and values of every block, once. Positions are given when a view is laid out: docs/method.md §2."""
+    """Keys before rotary and values of every block, once. Positions are given when a view is laid out.
+
+    See docs/method.md §2.
+    """
 
     def __init__(self, cells: Cells, sink: Sink, rotary: Rotary, config: StreamConfig) -> None:
         self.cells, self.sink, self.rotary, self.config = cells, sink, rotary, config
