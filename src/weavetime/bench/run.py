@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -107,6 +108,7 @@ def bench(setting: Setting, say: Callable[[str], None] = lambda text: None) -> d
     device = torch.device(setting.device or ("cuda" if torch.cuda.is_available() else "cpu"))
     say("measuring the device's limits")
     limits = measure(device)
+    gc.collect()  # an engine of an earlier run would count into the peak
     if device.type == "cuda":
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(device)

@@ -107,13 +107,14 @@ class Slots:
         self._free: list[Slot] = []
         self._made = 0
 
-    def fits(self, draft: Draft) -> bool:
-        """Whether a graph can serve this draft: one question, one card, the same layout in every layer."""
+    def fits(self, draft: Draft, backbone: Backbone) -> bool:
+        """Whether a graph can serve this draft: one question, one card with all weights, one layout in every layer."""
         layers = [draft.view.layer(i) for i in range(len(draft.own))]
         first = layers[0]
         return (
             kernels.AVAILABLE
             and len(draft.lengths) == 1
+            and all(p.device == first.keys.device for p in backbone.decoder.parameters())
             and draft.logits.device == first.keys.device
             and draft.own[0][0].shape[2] - draft.lengths[0] <= ROOM
             and all(
@@ -127,7 +128,7 @@ class Slots:
 
     def borrow(self, draft: Draft, backbone: Backbone) -> Slot | None:
         """A slot filled with the draft, or None where all are in use or none can serve it."""
-        if not self.fits(draft):
+        if not self.fits(draft, backbone):
             return None
         keys = draft.view.layer(0).keys
         needed = keys.shape[2] + draft.own[0][0].shape[2]
