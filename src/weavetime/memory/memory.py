@@ -83,7 +83,7 @@ class Memory:
         size = self.window.size
         self.window.reserve(count, layout)
         self.means.reserve(count)
-        if size is None:
+        if size is None or len(self.table) + count <= size:
             return
         self.key_cache.prepare(layout)
         self.value_cache.prepare(layout)
