@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -46,13 +48,7 @@ def test_later_frames_changed_or_absent(family: str, segments: bool, window: int
                 answers.append(row.answers()[0])
             a, b, c = answers
             assert torch.equal(rows[0].draft.logits, rows[1].draft.logits)
-            assert (a.tokens, a.gate, a.recalled, a.evidence, a.text) == (
-                b.tokens,
-                b.gate,
-                b.recalled,
-                b.evidence,
-                b.text,
-            )
+            assert replace(a, timings={}) == replace(b, timings={})
             torch.testing.assert_close(rows[0].draft.logits, rows[2].draft.logits, atol=1e-5, rtol=0)
             assert (a.tokens, a.recalled, a.evidence.blocks) == (c.tokens, c.recalled, c.evidence.blocks)
             assert all(time <= at for time in a.evidence.times)

@@ -176,7 +176,8 @@ class Stream:
         for frame in batch:
             shape = tuple(getattr(frame.pixels, "shape", ()))
             if len(shape) != 3 or shape[2] != 3 or 0 in shape or frame.pixels.dtype not in (np.uint8, torch.uint8):
-                raise VideoError(f"a frame's pixels must be uint8 (height, width, 3), got {shape} at {frame.time} s")
+                got = f"{getattr(frame.pixels, 'dtype', type(frame.pixels).__name__)} {shape}"
+                raise VideoError(f"a frame's pixels must be uint8 (height, width, 3), got {got} at {frame.time} s")
             if not (math.isfinite(frame.time) and frame.time >= 0):
                 raise StreamError(f"a frame's time must be a number of seconds from 0, got {frame.time}")
             if frame.time <= last:

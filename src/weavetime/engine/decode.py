@@ -84,4 +84,6 @@ def check_decoding(decoding: Decoding) -> str | None:
         return f"temperature must be 0 (greedy) or more, got {decoding.temperature}"
     if not 0 < decoding.top_p <= 1:
         return f"top_p must lie in (0, 1], got {decoding.top_p}"
+    if "" in decoding.stop:
+        return "a stop string is empty: leave it out"
     return None

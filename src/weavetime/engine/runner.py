@@ -124,10 +124,11 @@ class Runner:
 
     def _check_window(self, memory: Memory, steps: Steps, count: int) -> None:
         size, layout = memory.window.size, steps.layout
-        blocks = len(memory.table) + count if size is None else size + 1
-        room = self.backbone.max_positions - memory.sink.tokens - max(layout.tops)
-        if (blocks - 1) * layout.advance >= room:
-            fits = (room - 1) // layout.advance
+        last = self.backbone.max_positions - 1 - memory.sink.tokens
+        moving = (top for top, moves in zip(layout.tops, layout.moves, strict=True) if moves)
+        most = 1 + min((last - top) // layout.advance for top in moving) if max(layout.tops) <= last else 0
+        if (len(memory.table) + count if size is None else size + 1) > most:
+            fits = max(0, most if size is None else most - 1)  # a window stands before the step that looks at it
             raise CapacityError(
                 f"a window of {'every block' if size is None else f'{size} blocks'} does not fit the model's "
                 f"{self.backbone.max_positions} positions at {layout.tokens} tokens a block: at most {fits} blocks do"

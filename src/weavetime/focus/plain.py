@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -76,8 +77,8 @@ class Chosen(Mode):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "times", tuple(float(t) for t in self.times))
-        if not self.times:
-            raise ModeError("frames needs at least one time in seconds, as in frames:12,40")
+        if not self.times or not all(map(math.isfinite, self.times)):
+            raise ModeError("frames needs at least one time, and each a number of seconds, as in frames:12,40")
 
     def first(self, past: Past) -> Choice:
         """The last block at or before each time."""

@@ -45,7 +45,7 @@ class WeaveTime(Mode):
             raise ModeError(f"weavetime's newest must lie between 0 and k = {self.k}, got {self.newest}")
         if self.chunk > self.k:
             raise ModeError(f"weavetime's chunk must be at most k = {self.k}, got {self.chunk}")
-        if self.delta is not None and self.delta < 0:
+        if self.delta is not None and not self.delta >= 0:
             raise ModeError(f"weavetime's delta must be 0 (always recall) or more, got {self.delta}")
 
     def first(self, past: Past) -> Choice:
