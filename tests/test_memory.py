@@ -78,7 +78,7 @@ def test_an_empty_memory_has_a_digest_and_a_size() -> None:
 def test_what_the_cache_holds_changes_no_answer(family: str, segments: bool) -> None:
     """No cache, a cache that turns over, a cache for all; asked twice, in both orders."""
     answers = set()
-    for slots, pages in ((0, 0), (1, 1), (3, 0), (64, 4)):
+    for slots, pages in ((0, 0), (1, 1), (3, 0), (5, 0), (64, 4)):
         stream = shared(family, segments).stream(window=2, batch=4, cache=slots, index_pages=pages)
         stream.feed(shown(family, 9))
         asked = [("What is it?", 8.0), ("Which came first of all?", 6.0), ("What is it?", 8.0)]

@@ -180,7 +180,7 @@ def test_the_host_is_as_it_was_after_all_have_left(family: str) -> None:
     logits = model(input_ids=ids).logits
     stream = made.stream(window=2)
     stream.feed(shown(family, 4))
-    inside, leave = threading.Barrier(9), threading.Event()
+    inside, leave = threading.Barrier(9, timeout=30), threading.Event()
 
     def hold() -> None:
         with attached(decoder, 16):
@@ -189,11 +189,13 @@ def test_the_host_is_as_it_was_after_all_have_left(family: str) -> None:
 
     with ThreadPoolExecutor(8) as pool:
         held = [pool.submit(hold) for _ in range(8)]
-        inside.wait()
-        assert decoder.rotary_emb is not before[0]
-        stream.ask(QUESTION, decoding=SHORT)  # comes and goes while others are inside
-        assert decoder.rotary_emb is not before[0]
-        leave.set()
+        try:
+            inside.wait()
+            assert decoder.rotary_emb is not before[0]
+            stream.ask(QUESTION, decoding=SHORT)  # comes and goes while others are inside
+            assert decoder.rotary_emb is not before[0]
+        finally:
+            leave.set()
         for h in held:
             h.result()
     with pytest.raises(ZeroDivisionError), attached(decoder, 16):
