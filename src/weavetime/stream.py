@@ -212,6 +212,8 @@ class Stream:
 
 
 def _question(text: str, options: Sequence[str], history: Sequence[tuple[str, str]]) -> Question:
+    if isinstance(options, str):
+        raise QuestionError(f"options must be a list of texts, got the one text {options!r}")
     return Question(text, tuple(options), tuple((q, a) for q, a in history))
 
 

@@ -21,7 +21,7 @@ def pyav() -> ModuleType:
         import av
     except ImportError as e:
         raise VideoError("reading video needs PyAV: pip install weavetime[video]") from e
-    return av  # type: ignore[no-any-return]
+    return av
 
 
 class Container:
