@@ -96,6 +96,8 @@ def test_options() -> None:
     assert stream.ask(QUESTION, options=[str(i) for i in range(26)], decoding=SHORT).choice is not None
     with refused(wt.QuestionError, "26", "27"):
         stream.ask(QUESTION, options=[str(i) for i in range(27)])
+    with refused(wt.QuestionError, "list"):
+        stream.ask(QUESTION, options="abc")
     with refused(wt.QuestionError, "no question"):
         stream.ask_all([])
 
