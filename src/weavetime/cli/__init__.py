@@ -1,0 +1,53 @@
+"""The command line: `weavetime ask · watch · demo · bench`. Commands import the model code when they run."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from ..errors import WeaveTimeError
+from .ask import ask
+from .bench import bench
+from .demo import demo
+from .watch import watch
+
+app = typer.Typer(
+    name="weavetime",
+    help="A video streams in, a question at any moment gets an answer with its evidence.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for command in (ask, watch, demo, bench):
+    app.command()(command)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from .. import __version__
+
+        print(f"weavetime {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and leave.")
+    ] = False,
+) -> None:
+    pass
+
+
+def main() -> None:
+    """The `weavetime` command. An error of the user's is one line on stderr and exit code 1."""
+    try:
+        app()
+    except WeaveTimeError as e:
+        print(f"weavetime: {e}", file=sys.stderr)
+        sys.exit(1)
+
+
+__all__ = ["app", "main"]
