@@ -202,8 +202,6 @@ def test_an_unknown_model(tmp_path: Any) -> None:
     for name in ("nosuchmodel", str(tmp_path), str(tmp_path / "nothing")):
         with refused(wt.ModelError):
             wt.load(name)
-    with refused(wt.ModelError, "flavour"):
-        wt.load("mini", flavour="sweet")
 
 
 def test_an_engine_that_is_closed() -> None:

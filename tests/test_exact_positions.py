@@ -56,7 +56,7 @@ def check(origin: int, steps: int, rows: int, columns: int, numbers: list[list[i
     """Sink text, the steps, and the text after them: from the package's layout, and from the reference's rule."""
     before, after = (3, 1) if segments else (0, 0)
     backbone = shared("qwen2_vl", segments).backbone
-    layout = backbone.blocks(Grid(8 * rows, 8 * columns, rows, columns), before)
+    layout = backbone.block(Grid(8 * rows, 8 * columns, rows, columns), before)
     placed = place([layout] * steps, origin, 3)
     text = len(numbers[0]) - origin - placed.positions.shape[1]
     tail = torch.arange(placed.end, placed.end + text).expand(3, -1)
@@ -82,7 +82,7 @@ def test_segments(video: tuple[int, int, int]) -> None:
 @pytest.mark.parametrize("segments", [True, False])
 def test_llava_onevision_counts_up(segments: bool) -> None:
     backbone = shared("llava_onevision", segments).backbone
-    layout = backbone.blocks(backbone.grid(20, 30), 5 if segments else 0)
+    layout = backbone.block(backbone.grid(20, 30), 5 if segments else 0)
     count = 5 + 9 + 1 if segments else 9
     placed = place([layout] * 3, 7, 1)
     assert placed.positions.tolist() == [list(range(7, 7 + 3 * count))]

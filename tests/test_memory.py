@@ -162,7 +162,7 @@ def test_ten_thousand_blocks_leave_the_device_as_it_was() -> None:
 def test_archive_of_a_thousand_blocks_holds_nothing_twice(segments: bool) -> None:
     stream = shared("llava_onevision", segments).stream(window=80, batch=16)
     backbone = stream.runner.backbone
-    layout = backbone.blocks(backbone.grid(35, 35), 22 if segments else 0)
+    layout = backbone.block(backbone.grid(35, 35), 22 if segments else 0)
     with torch.inference_mode():
         for start in range(0, 1024, 16):
             commit(stream.memory, layout, start, 16)
@@ -220,7 +220,7 @@ def test_no_memory_for_new_blocks_changes_nothing(monkeypatch: pytest.MonkeyPatc
         s.feed(shown(family, 4, start=wide - 6))
         look(s, QUESTION, mode=wt.WeaveTime(k=3, delta=0))
     before = stream.memory.digest()
-    layout = stream.runner.backbone.blocks(stream._grid, 23)
+    layout = stream.runner.backbone.block(stream._grid, 23)
     with monkeypatch.context() as patch, torch.inference_mode():
         Full(patch, after)
         try:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -40,7 +41,7 @@ class Decoding:
     top_p: float = 1.0
     seed: int | None = None
     prefix: str = ""
-    stop: tuple[str, ...] = ()
+    stop: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +55,13 @@ class Record:
     trained: bool | None = None
 
     FILE: ClassVar[str] = "weavetime.json"
+    KINDS: ClassVar[dict[str, tuple[type, ...]]] = {
+        "time_prompts": (bool,),
+        "window": (int,),
+        "delta": (float, int),
+        "recipe": (str,),
+        "trained": (bool,),
+    }
 
     @classmethod
     def read(cls, folder: Path) -> Record:
@@ -62,9 +70,19 @@ class Record:
         if not path.is_file():
             return cls()
         try:
-            return cls(**json.loads(path.read_text()))
+            said = json.loads(path.read_text())
+            record = cls(**said)
         except (TypeError, ValueError) as e:
             raise ModelError(f"{path} is not a weavetime record: {e}") from e
+        for name, kinds in cls.KINDS.items():
+            value = getattr(record, name)
+            if value is not None and (not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds)):
+                raise ModelError(f"{path}: {name} is {value!r}, and must be {' or '.join(k.__name__ for k in kinds)}")
+        return record
+
+    def over(self, other: Record) -> Record:
+        """This record with all that another one says in its place: an adapter's over its base's."""
+        return replace(self, **{k: v for k, v in asdict(other).items() if v is not None})
 
     def write(self, folder: Path) -> None:
         """Write the record beside the weights in `folder`."""

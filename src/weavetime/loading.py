@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -13,7 +13,7 @@ import torch
 from .backbones import FAMILIES, Backbone, build
 from .config import Record, StreamConfig
 from .engine import Runner
-from .errors import ModelError, StreamError
+from .errors import StreamError
 from .stream import Stream
 
 DELTA = 0.6  # the paper's threshold, where a model's record names none
@@ -63,28 +63,25 @@ class Engine:
 
 
 def _check(config: StreamConfig) -> None:
-    if config.window is not None and config.window < 1:
+    if config.window is not None and not (isinstance(config.window, int) and config.window >= 1):
         raise StreamError(f"a window holds at least 1 block, got {config.window} (None never evicts)")
     if not (config.fps > 0 and math.isfinite(config.fps)):
         raise StreamError(f"fps must be more than 0, got {config.fps}")
     for name, least in (("batch", 1), ("cache", 0), ("index_pages", 0)):
-        if getattr(config, name) < least:
-            raise StreamError(f"{name} must be at least {least}, got {getattr(config, name)}")
+        if not (isinstance(getattr(config, name), int) and getattr(config, name) >= least):
+            raise StreamError(f"{name} must be a whole number from {least}, got {getattr(config, name)!r}")
 
 
-@dataclass(frozen=True)
-class Loading:
-    """How a model is loaded; see `load`."""
-
-    adapter: str | Path | None = None
-    time_prompts: bool | None = None
-    dtype: torch.dtype | str | None = None
-    device: str | torch.device | None = None
-    device_map: Any = None
-    max_pixels: int | None = None
-
-
-def load(model: str | Path, **how: Any) -> Engine:
+def load(
+    model: str | Path,
+    *,
+    adapter: str | Path | None = None,
+    time_prompts: bool | None = None,
+    dtype: torch.dtype | str | None = None,
+    device: str | torch.device | None = None,
+    device_map: str | dict[str, Any] | None = None,
+    max_pixels: int | None = None,
+) -> Engine:
     """Load a model: `mini`, a folder, a hub id (OWNER/NAME), or modelscope:OWNER/NAME.
 
     adapter: a LoRA to merge (folder, training output, hf:ID, modelscope:ID). time_prompts: on for models tuned with
@@ -95,17 +92,12 @@ def load(model: str | Path, **how: Any) -> Engine:
     from .backbones.adapters import load_adapter
     from .backbones.checkpoints import load_model, load_tokenizer, open_checkpoint
 
-    try:
-        settings = Loading(**how)
-    except TypeError as e:
-        known = ", ".join(f.name for f in fields(Loading))
-        raise ModelError(f"unknown setting among {', '.join(how)}: load takes {known}") from e
     checkpoint = open_checkpoint(model, FAMILIES)
-    if settings.max_pixels is not None:
-        checkpoint = replace(checkpoint, preprocessor={**checkpoint.preprocessor, "frame_pixels": settings.max_pixels})
-    host = load_model(checkpoint, dtype=settings.dtype, device=settings.device, device_map=settings.device_map)
+    if max_pixels is not None:
+        checkpoint = replace(checkpoint, preprocessor={**checkpoint.preprocessor, "frame_pixels": max_pixels})
+    host = load_model(checkpoint, dtype=dtype, device=device, device_map=device_map)
     record = checkpoint.record
-    if settings.adapter is not None:
-        record = load_adapter(host, settings.adapter, family=checkpoint.family, time_prompts=settings.time_prompts)
-    prompts = record.time_prompts if settings.time_prompts is None else settings.time_prompts
+    if adapter is not None:
+        record = record.over(load_adapter(host, adapter, family=checkpoint.family, time_prompts=time_prompts))
+    prompts = record.time_prompts if time_prompts is None else time_prompts
     return Engine(build(host, load_tokenizer(checkpoint), checkpoint, time_prompts=bool(prompts)), record)

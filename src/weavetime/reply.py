@@ -12,6 +12,7 @@ from types import TracebackType
 from .backbones import Prompt
 from .config import Decoding
 from .engine import Draft, Runner
+from .errors import WeaveTimeError
 from .focus import Mode
 from .types import Answer, Evidence
 
@@ -54,11 +55,14 @@ class Asked:
 class Writing:
     """Answers being written from one draft. rows: which of the questions these are."""
 
-    def __init__(self, runner: Runner, asked: Asked, draft: Draft, rows: Sequence[int], clock: Clock) -> None:
+    def __init__(
+        self, runner: Runner, asked: Asked, draft: Draft, rows: Sequence[int], clock: Clock, *, recalled: bool = False
+    ) -> None:
         self.runner, self.asked, self.draft, self.rows, self.clock = runner, asked, draft, rows, clock
-        self.recalled = False
+        self.recalled = recalled
         self.tokens: list[list[int]] = [[] for _ in rows]
         self.open = set(range(len(rows)))
+        self.done = False
 
     def steps(self) -> Iterator[None]:
         """Decode token by token until every row has stopped."""
@@ -74,9 +78,11 @@ class Writing:
                 self.tokens[row].append(found[row])
                 if any(stop in self._decoded(row) for stop in decoding.stop):
                     self.open.discard(row)
-            yield
             if not self.open:
-                return
+                break
+            yield
+        self.done = True
+        yield
 
     def run(self) -> None:
         """Decode to the end."""
@@ -114,18 +120,30 @@ class Writing:
             mode=self.asked.mode.name,
             tokens=tuple(self.tokens[i]),
             logits=tuple(logits),
-            finish="length" if i in self.open else "stop",
+            finish="stop" if i not in self.open else "length" if self.done else "cut",
             timings=dict(self.clock.phases),
         )
 
 
 class Reply(AbstractContextManager["Reply"]):
-    """An answer in pieces: iterate for text as it is decoded, then read `answer`. Leaving by an error ends it early."""
+    """An answer in pieces: iterate for text as it is decoded, then read `answer`.
+
+    Leaving by an error ends it early: the answer then says finish = 'cut'. An error of the decoding itself is raised
+    again where the answer is read.
+    """
 
     def __init__(self, writing: Writing) -> None:
         self._writing = writing
         self._answer: Answer | None = None
-        self._pieces = self._run()
+        self._failed: BaseException | None = None
+        self._pieces = self._guarded()
+
+    def _guarded(self) -> Iterator[str]:
+        try:
+            yield from self._run()
+        except WeaveTimeError as e:
+            self._failed = e
+            raise
 
     def _run(self) -> Iterator[str]:
         said = ""
@@ -147,6 +165,8 @@ class Reply(AbstractContextManager["Reply"]):
     @property
     def answer(self) -> Answer:
         """The answer; what was not read yet is decoded first."""
+        if self._failed is not None:
+            raise self._failed
         if self._answer is None:
             for _ in self._pieces:
                 pass

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -41,8 +41,11 @@ class Stream:
         """Encode frames, in batches, and remember them; returns how many.
 
         frames: one Frame, any iterable of them, or a source from `open_video` (a live one is encoded as it comes).
-        Raises StreamError on frames that are out of order or after close(), VideoError on unusable pixels.
+        Raises StreamError on frames that are out of order or after close(), VideoError on unusable pixels. What was
+        encoded before an error stays: `now` says how far.
         """
+        if isinstance(frames, str | bytes | Path | np.ndarray | torch.Tensor):
+            raise StreamError("feed takes frames: open a video with open_video(...), or make wt.Frame(pixels, time)")
         size = self.config.batch
         batches = frames.batches(size) if isinstance(frames, Source) else _batches(frames, size)
         count = 0
@@ -57,7 +60,7 @@ class Stream:
             grid = self._grid or self.runner.backbone.grid(*batch[0].pixels.shape[:2])
             for steps in self.runner.embed(batch, grid, self.config.fps):
                 self.runner.append(self.memory, steps)
-            self._grid = grid
+                self._grid = grid  # with the first block, not before: a picture that failed fixes nothing
 
     # Questions
 
@@ -108,43 +111,49 @@ class Stream:
 
     def _look(
         self, questions: Sequence[Question], at: float | None, mode: str | Mode, decoding: Decoding | None
-    ) -> list[Writing]:
-        """Read every question over its first view; those that need the past look again, each with its own blocks."""
-        with self.runner.lock, torch.inference_mode():
+    ) -> Iterator[Writing]:
+        """Read every question over its first view; those that need the past look again, each with its own blocks.
+
+        Each is to be decoded before the next is asked for: a recalled view is large.
+        """
+        with self.runner.reading():
             asked = self._asked(questions, at, parse_mode(mode), decoding or Decoding())
             past = self._past(at, asked.mode)
             rows = range(len(questions))
             first = asked.mode.first(past)
-            if first is None:  # layers pick for themselves, in a pass over each question's text
-                picked = [self.runner.pick(self.memory, past, prompt, asked.mode) for prompt in asked.prompts]
-                return [self._recall(asked, row, choice, None) for row, choice in enumerate(picked)]
-            present = self._prefill(asked, first, rows, asked.clock, "prefill")
-            gates = present.draft.gate
-            unsure = [row for row in rows if asked.mode.needs_past(gates[row], past, self.delta)]
-            if not unsure:
-                return [present]
-            found = []
-            for row in unsure:
+            if first is not None:
+                present = self._prefill(asked, first, rows, asked.clock, "prefill")
+                gates = present.draft.gate
+                unsure = [row for row in rows if asked.mode.needs_past(gates[row], past, self.delta)]
+        if first is None:  # layers pick for themselves, in a pass over each question's text
+            for row, prompt in enumerate(asked.prompts):
+                with self.runner.reading():
+                    writing = self._recall(asked, row, self.runner.pick(self.memory, past, prompt, asked.mode), None)
+                yield writing
+            return
+        if not unsure:
+            yield present
+            return
+        if sure := [row for row in rows if row not in unsure]:
+            yield Writing(self.runner, asked, present.draft.only(sure), sure, asked.clock.fork())
+        for row in unsure:
+            with self.runner.reading():
                 choice = asked.mode.choose(present.draft.queries_of(row), past)
-                found.append(self._recall(asked, row, choice, gates[row]))
-            sure = [row for row in rows if row not in unsure]
-            if sure:
-                found.append(Writing(self.runner, asked, present.draft.only(sure), sure, asked.clock))
-            return found
+                writing = self._recall(asked, row, choice, gates[row])
+            yield writing
 
     def _prefill(self, asked: Asked, choice: Choice, rows: Sequence[int], clock: Clock, phase: str) -> Writing:
         prompts = [asked.prompts[row] for row in rows]
         layers = asked.mode.gate_layers if phase == "prefill" else 0
         draft = self.runner.prefill(self.memory.view(choice), prompts, asked.decoding.max_tokens, layers)
         clock.mark(phase)
-        return Writing(self.runner, asked, draft, rows, clock)
+        return Writing(self.runner, asked, draft, rows, clock, recalled=phase == "recall")
 
     def _recall(self, asked: Asked, row: int, choice: Choice, gate: float | None) -> Writing:
         clock = asked.clock.fork()
         clock.mark("choose")
         writing = self._prefill(asked, choice, [row], clock, "recall")
         writing.draft.gate = (gate,)
-        writing.recalled = True
         return writing
 
     # Checks
@@ -153,8 +162,8 @@ class Stream:
         wrong = check_decoding(decoding)
         if wrong or not questions:
             raise QuestionError(wrong or "no question was asked")
-        if at is not None and not (math.isfinite(at) and at >= 0):
-            raise QuestionError(f"at must be a number of seconds from 0, got {at}")
+        if at is not None and not _seconds(at):
+            raise QuestionError(f"at must be a number of seconds from 0, got {at!r}")
         if at is not None and at > self.now and not self._closed:
             raise QuestionError(
                 f"at {at:g} s is after the stream's now, {self.now:g} s: ask about what was seen, or close() it"
@@ -178,8 +187,8 @@ class Stream:
             if len(shape) != 3 or shape[2] != 3 or 0 in shape or frame.pixels.dtype not in (np.uint8, torch.uint8):
                 got = f"{getattr(frame.pixels, 'dtype', type(frame.pixels).__name__)} {shape}"
                 raise VideoError(f"a frame's pixels must be uint8 (height, width, 3), got {got} at {frame.time} s")
-            if not (math.isfinite(frame.time) and frame.time >= 0):
-                raise StreamError(f"a frame's time must be a number of seconds from 0, got {frame.time}")
+            if not _seconds(frame.time):
+                raise StreamError(f"a frame's time must be a number of seconds from 0, got {frame.time!r}")
             if frame.time <= last:
                 raise StreamError(f"frames must come in time order: {frame.time} s came after {last} s")
             if frame.until is not None and not (math.isfinite(frame.until) and frame.until > frame.time):
@@ -211,13 +220,31 @@ class Stream:
         self.close()
 
 
+def _seconds(x: object) -> bool:
+    return isinstance(x, int | float | np.integer | np.floating) and math.isfinite(x) and bool(x >= 0)
+
+
 def _question(text: str, options: Sequence[str], history: Sequence[tuple[str, str]]) -> Question:
     if isinstance(options, str):
         raise QuestionError(f"options must be a list of texts, got the one text {options!r}")
+    for turn in history:
+        if not (isinstance(turn, tuple | list) and len(turn) == 2 and all(isinstance(part, str) for part in turn)):
+            raise QuestionError(f"history must be a list of (question, answer) texts, got {turn!r} in it")
     return Question(text, tuple(options), tuple((q, a) for q, a in history))
 
 
 def _batches(frames: Frame | Iterable[Frame], size: int) -> Iterator[list[Frame]]:
-    rest = iter([frames] if isinstance(frames, Frame) else frames)
-    while batch := list(islice(rest, size)):
+    """Full batches, the last maybe short; where the frames end in an error, those before it first."""
+    batch: list[Frame] = []
+    try:
+        for frame in [frames] if isinstance(frames, Frame) else frames:
+            batch.append(frame)
+            if len(batch) == size:
+                yield batch
+                batch = []
+    except Exception:
+        if batch:
+            yield batch
+        raise
+    if batch:
         yield batch

@@ -52,8 +52,9 @@ class Answer:
 
     choice: index of the option whose letter has the largest logit (None without options). logits: those option
     logits. gate: normalised entropy of the first prefill, in [0, 1] (None where the mode has no gate). recalled:
-    whether the past was read. at: the time asked about, seconds. tokens: ids decoded. finish: 'stop' or 'length'.
-    timings: seconds by phase ('prefill', 'choose', 'recall', 'first_token', 'decode', 'total').
+    whether the past was read. at: the time asked about, seconds. tokens: ids decoded. finish: 'stop', 'length', or
+    'cut' where a reply was left early. timings: seconds by phase ('prefill', 'choose', 'recall', 'first_token',
+    'decode', 'total').
     """
 
     text: str

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
+from io import StringIO
 from pathlib import Path
 
 import av
 import pytest
 from cli_process import Ran, command, environment, make_clip
+
+from weavetime.cli import main
 
 
 @pytest.fixture(scope="session")
@@ -20,6 +25,22 @@ def run() -> Callable[..., Ran]:
             command(*arguments), input=stdin, capture_output=True, text=True, timeout=timeout, env=environment()
         )
         return Ran(done.returncode, done.stdout, done.stderr)
+
+    return call
+
+
+@pytest.fixture
+def call(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Ran]:
+    """Run weavetime in this process, where the model code is loaded already: for the many cases of one rule."""
+
+    def call(*arguments: object, stdin: str = "") -> Ran:
+        out, err = StringIO(), StringIO()
+        monkeypatch.setenv("COLUMNS", "100")
+        monkeypatch.setattr(sys, "argv", ["weavetime", *map(str, arguments)])
+        monkeypatch.setattr(sys, "stdin", StringIO(stdin))
+        with redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as left:
+            main()
+        return Ran(int(left.value.code or 0), out.getvalue(), err.getvalue())
 
     return call
 

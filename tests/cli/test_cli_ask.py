@@ -41,8 +41,8 @@ def test_json_is_the_answer_of_the_package(run: Run) -> None:
     assert found["settings"]["k"] == 6
 
 
-def test_json_says_what_it_stands_on(run: Run, clip: Path) -> None:
-    ran = run("ask", clip, "What is it?", "--window", "none", "--mode", "full", "--fps", 2, *SHORT, "--json")
+def test_json_says_what_it_stands_on(call: Run, clip: Path) -> None:
+    ran = call("ask", clip, "What is it?", "--window", "none", "--mode", "full", "--fps", 2, *SHORT, "--json")
     found = json.loads(ran.out)
     assert (found["source"], found["question"], found["options"]) == (str(clip), "What is it?", [])
     assert (found["frames"], found["now"], found["duration"]) == (12, 6.0, 6.0)
@@ -61,15 +61,15 @@ def test_only_frames_up_to_the_moment_are_read(run: Run) -> None:
     assert (found["at"], found["evidence"]["times"]) == (3.5, [0.0, 1.0, 2.0, 3.0])
 
 
-def test_a_moment_after_the_end_is_answered_from_all_of_it(run: Run, clip: Path) -> None:
-    ran = run("ask", clip, "What is there?", "--at", 100, *SHORT, "--json")
+def test_a_moment_after_the_end_is_answered_from_all_of_it(call: Run, clip: Path) -> None:
+    ran = call("ask", clip, "What is there?", "--at", 100, *SHORT, "--json")
     assert (ran.code, json.loads(ran.out)["frames"]) == (0, 6)
     assert "the video ends at 6.0 s, before 100 s" in ran.err
     assert json.loads(ran.out)["warnings"] == [ran.err.removeprefix("weavetime: warning: ").strip()]
 
 
-def test_a_person_reads_choice_gate_evidence_timings_and_memory(run: Run, clip: Path) -> None:
-    ran = run("ask", clip, "Which?", "-o", "the [red] cup", "-o", "the plate", "--window", 3, "--delta", 0, *SHORT)
+def test_a_person_reads_choice_gate_evidence_timings_and_memory(call: Run, clip: Path) -> None:
+    ran = call("ask", clip, "Which?", "-o", "the [red] cup", "-o", "the plate", "--window", 3, "--delta", 0, *SHORT)
     assert (ran.code, ran.err) == (0, "")
     lines = {line[:10].strip(): line[10:].strip() for line in ran.out.splitlines() if line[:10].strip()}
     assert lines["choice"] in ("(A) the [red] cup", "(B) the plate")
@@ -82,27 +82,27 @@ def test_a_person_reads_choice_gate_evidence_timings_and_memory(run: Run, clip: 
     assert ("untrained" in ran.out) is (wt.load("mini").record.trained is False)
 
 
-def test_history_comes_before_the_question(run: Run, clip: Path, tmp_path: Path) -> None:
+def test_history_comes_before_the_question(call: Run, clip: Path, tmp_path: Path) -> None:
     turns = tmp_path / "turns.json"
     turns.write_text(json.dumps([["What is it?", "A wall."]]))
-    ran = run("ask", clip, "And now?", "--history", turns, "--mode", "blind", *SHORT, "--json")
+    ran = call("ask", clip, "And now?", "--history", turns, "--mode", "blind", *SHORT, "--json")
     assert json.loads(ran.out)["history"] == [["What is it?", "A wall."]]
     turns.write_text('{"not": "turns"}')
-    assert "must hold a list of turns" in run("ask", clip, "And now?", "--history", turns).complaint
+    assert "must hold a list of turns" in call("ask", clip, "And now?", "--history", turns).complaint
 
 
-def test_a_seed_repeats_a_sampled_answer(run: Run, clip: Path) -> None:
+def test_a_seed_repeats_a_sampled_answer(call: Run, clip: Path) -> None:
     asked = ("ask", clip, "What?", "--temperature", 1.5, "--max-tokens", 8, "--json", "--seed")
-    said = [json.loads(run(*asked, seed).out)["text"] for seed in (1, 1, 2)]
+    said = [json.loads(call(*asked, seed).out)["text"] for seed in (1, 1, 2)]
     assert said[0] == said[1] != said[2]
 
 
-def test_a_folder_of_images_is_a_source(run: Run, tmp_path: Path) -> None:
+def test_a_folder_of_images_is_a_source(call: Run, tmp_path: Path) -> None:
     from PIL import Image
 
     for i in range(3):
         Image.new("RGB", (64, 48), (80 * i, 0, 0)).save(tmp_path / f"{i}.png")
-    assert json.loads(run("ask", tmp_path, "What?", *SHORT, "--json").out)["frames"] == 3
+    assert json.loads(call("ask", tmp_path, "What?", *SHORT, "--json").out)["frames"] == 3
 
 
 def test_a_video_that_breaks_off_is_answered_from_what_was_readable(run: Run, cut: Path) -> None:
@@ -140,8 +140,8 @@ def test_a_video_that_breaks_off_is_answered_from_what_was_readable(run: Run, cu
     ],
     ids=lambda value: " ".join(value[:2]) if isinstance(value, list) else "",
 )
-def test_what_cannot_be_answered_is_one_line(run: Run, clip: Path, arguments: list[str], complaint: str) -> None:
-    ran = run("ask", clip, "What?", "--json", *arguments)
+def test_what_cannot_be_answered_is_one_line(call: Run, clip: Path, arguments: list[str], complaint: str) -> None:
+    ran = call("ask", clip, "What?", "--json", *arguments)
     assert ran.code == 1
     assert complaint in ran.complaint
 
@@ -156,13 +156,19 @@ def test_what_cannot_be_answered_is_one_line(run: Run, clip: Path, arguments: li
         ("folder", "folder"),
     ],
 )
-def test_what_is_no_video_is_one_line(run: Run, tmp_path: Path, source: str, complaint: str) -> None:
+def test_what_is_no_video_is_one_line(call: Run, tmp_path: Path, source: str, complaint: str) -> None:
     (tmp_path / "empty.mp4").touch()
     (tmp_path / "text.mp4").write_text("words, not pictures\n" * 50)
     (tmp_path / "folder").mkdir()
-    ran = run("ask", source if "://" in source else tmp_path / source, "What?", "--json")
+    ran = call("ask", source if "://" in source else tmp_path / source, "What?", "--json")
     assert ran.code == 1
     assert complaint in ran.complaint
+
+
+def test_a_failed_process_leaves_one_line_and_nothing_on_stdout(run: Run, tmp_path: Path) -> None:
+    ran = run("ask", tmp_path / "no.mp4", "What?", "--json")
+    assert ran.code == 1
+    assert "no such file" in ran.complaint
 
 
 def test_ctrl_c_exits_130(clip: Path) -> None:
@@ -180,7 +186,7 @@ def test_ctrl_c_exits_130(clip: Path) -> None:
 
 def test_a_long_reading_shows_how_far_it_is_on_a_terminal() -> None:
     ours, theirs = pty.openpty()
-    asked = command("ask", DEMO, "What?", "--fps", 8, *SHORT, "--json")
+    asked = command("ask", DEMO, "What?", "--fps", 5, *SHORT, "--json")
     with subprocess.Popen(asked, stdout=subprocess.PIPE, stderr=theirs, env=environment()) as process:
         os.close(theirs)
         assert process.stdout is not None
@@ -191,6 +197,6 @@ def test_a_long_reading_shows_how_far_it_is_on_a_terminal() -> None:
         except OSError:  # the other end is closed
             pass
         found = json.loads(process.stdout.read())
-    assert found["frames"] == 600
+    assert found["frames"] == 375
     assert b" of 75 s" in shown
     assert b"frames/s" in shown

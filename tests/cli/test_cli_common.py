@@ -64,8 +64,8 @@ def test_defaults_are_those_of_the_settings(command: str) -> None:
         ["look"],
     ],
 )
-def test_wrong_usage_exits_2(run: Run, arguments: list[str]) -> None:
-    ran = run(*arguments)
+def test_wrong_usage_exits_2(call: Run, arguments: list[str]) -> None:
+    ran = call(*arguments)
     assert (ran.code, ran.out) == (2, "")
     assert "Traceback" not in ran.err
 

@@ -56,8 +56,8 @@ def test_each_question_from_a_pipe_is_asked_when_its_moment_has_come(run: Run, c
     assert third["memory"]["nbytes"] == sum(third["memory"]["tiers"].values())
 
 
-def test_a_person_reads_status_question_answer_and_evidence(run: Run, clip: Path) -> None:
-    ran = run("watch", clip, *SHORT, stdin="@1 Which? | the [red] cup | a plate\n")
+def test_a_person_reads_status_question_answer_and_evidence(call: Run, clip: Path) -> None:
+    ran = call("watch", clip, *SHORT, stdin="@1 Which? | the [red] cup | a plate\n")
     assert ran.code == 0
     status, question, *_, last = ran.out.splitlines()
     for word in ("frames/s", "blocks", "MB", "0 dropped"):
@@ -68,38 +68,38 @@ def test_a_person_reads_status_question_answer_and_evidence(run: Run, clip: Path
     assert ("untrained" in ran.err) is (wt.load("mini").record.trained is False)
 
 
-def test_a_moment_after_the_end_is_answered_at_the_end(run: Run, clip: Path) -> None:
-    ran = run("watch", clip, "--json", *SHORT, stdin="@99 What?\n")
+def test_a_moment_after_the_end_is_answered_at_the_end(call: Run, clip: Path) -> None:
+    ran = call("watch", clip, "--json", *SHORT, stdin="@99 What?\n")
     assert (ran.code, json.loads(ran.out)["frames"]) == (0, 6)
     assert "the video ended at 6.0 s, before 99 s" in ran.err
 
 
-def test_a_question_that_fails_is_one_line_and_the_next_is_asked(run: Run, clip: Path) -> None:
+def test_a_question_that_fails_is_one_line_and_the_next_is_asked(call: Run, clip: Path) -> None:
     options = "|".join(map(str, range(27)))
-    ran = run("watch", clip, "--json", *SHORT, stdin=f"Which? | {options}\nWhat?\n")
+    ran = call("watch", clip, "--json", *SHORT, stdin=f"Which? | {options}\nWhat?\n")
     assert ran.code == 1
     assert json.loads(ran.out)["question"] == "What?"
     assert any(line.startswith("weavetime: ") and "26" in line for line in ran.err.splitlines())
 
 
-def test_nothing_to_ask_ends_at_once(run: Run, clip: Path) -> None:
-    assert run("watch", clip).code == 0
-    assert run("watch", clip, stdin="/quit\nWhat?\n").out == ""
+def test_nothing_to_ask_ends_at_once(call: Run, clip: Path) -> None:
+    assert call("watch", clip).code == 0
+    assert call("watch", clip, stdin="/quit\nWhat?\n").out == ""
 
 
 @pytest.mark.parametrize(
     ("source", "complaint"),
     [("no.mp4", "no such file"), ("text.mp4", "text.mp4"), ("rtsp://127.0.0.1:9/x", "cannot be reached"), ("97", "97")],
 )
-def test_what_cannot_be_watched_is_one_line(run: Run, tmp_path: Path, source: str, complaint: str) -> None:
+def test_what_cannot_be_watched_is_one_line(call: Run, tmp_path: Path, source: str, complaint: str) -> None:
     (tmp_path / "text.mp4").write_text("words, not pictures\n" * 50)
-    ran = run("watch", tmp_path / source if source.endswith("mp4") else source, stdin="What?\n")
+    ran = call("watch", tmp_path / source if source.endswith("mp4") else source, stdin="What?\n")
     assert ran.code == 1
     assert complaint in ran.complaint
 
 
-def test_a_clip_that_breaks_off_says_how_far_it_got(run: Run, cut: Path) -> None:
-    ran = run("watch", cut, "--json", "--fps", 2, *SHORT, stdin="@15 What?\n")
+def test_a_clip_that_breaks_off_says_how_far_it_got(call: Run, cut: Path) -> None:
+    ran = call("watch", cut, "--json", "--fps", 2, *SHORT, stdin="@15 What?\n")
     assert ran.code == 0
     assert "readable up to" in ran.err
     assert json.loads(ran.out)["warnings"]

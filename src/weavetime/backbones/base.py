@@ -9,11 +9,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from itertools import pairwise
 from string import ascii_uppercase
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -79,6 +80,11 @@ class Steps:
     times: tuple[tuple[float, float], ...]
 
 
+def _tensor(pixels: np.ndarray | Tensor) -> Tensor:
+    """Pixels as a tensor; torch takes no arrays that are mirrored views (BGR turned round) or read-only."""
+    return pixels if isinstance(pixels, Tensor) else torch.from_numpy(np.require(pixels, requirements=["C", "W"]))
+
+
 def device_of(module: Any) -> torch.device:
     """Where a module computes. Weights that accelerate keeps elsewhere are on no device until its hook brings them."""
     hook = getattr(module, "_hf_hook", None)
@@ -104,7 +110,7 @@ class Backbone(ABC):
         self.head_dim: int = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
         self.max_positions: int = text.max_position_embeddings
         self.rotary = Rotary(self.decoder.rotary_emb, self.axes)
-        self.blocks = lru_cache(maxsize=64)(self._block)  # one instance a layout: identity means 'same layout'
+        self._layouts: dict[tuple[Grid, int], BlockLayout] = {}
 
     # The host
 
@@ -146,7 +152,7 @@ class Backbone(ABC):
         return self.features(torch.cat(pictures), grid)
 
     def _resize(self, frames: Sequence[Frame], grid: Grid) -> Tensor:
-        stacked = torch.stack([torch.as_tensor(f.pixels) for f in frames]).to(self.vision_device)
+        stacked = torch.stack([_tensor(f.pixels) for f in frames]).to(self.vision_device)
         pixels = stacked.permute(0, 3, 1, 2).float()
         if pixels.shape[-2:] == (grid.height, grid.width):
             return pixels
@@ -179,8 +185,16 @@ class Backbone(ABC):
     def closing(self) -> tuple[int, ...]:
         """Ids right after visual tokens: of each step in segments, at the head of the question in one video."""
 
-    def _block(self, grid: Grid, prefix: int) -> BlockLayout:
-        """The layout of a step: `prefix` text tokens (0 in one video), the frame, and in segments what closes it."""
+    def block(self, grid: Grid, prefix: int) -> BlockLayout:
+        """The layout of a step: `prefix` text tokens (0 in one video), the frame, and in segments what closes it.
+
+        Always the same instance for the same arguments: identity is what 'same layout' means.
+        """
+        if (grid, prefix) not in self._layouts:
+            self._layouts[grid, prefix] = self._make_block(grid, prefix)
+        return self._layouts[grid, prefix]
+
+    def _make_block(self, grid: Grid, prefix: int) -> BlockLayout:
         visual = self.visual_positions(grid)
         if not self.time_prompts:
             moves = (True,) + (False,) * (self.axes - 1)
@@ -205,7 +219,7 @@ class Backbone(ABC):
     def _stretch(
         self, visual: Tensor, prefixes: list[list[int]], times: tuple[tuple[float, float], ...], grid: Grid
     ) -> Steps:
-        layout = self.blocks(grid, len(prefixes[0]))
+        layout = self.block(grid, len(prefixes[0]))
         parts = [visual]
         if self.time_prompts:
             parts.insert(0, self.embed_ids(torch.tensor(prefixes)).to(visual))

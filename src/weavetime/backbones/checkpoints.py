@@ -125,7 +125,7 @@ def load_model(
     in transformers, instead of device. Raises ModelError where files and config do not fit each other exactly.
     """
     if device_map is None:
-        device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        device = _device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         device_map = {"": device}
     elif device is not None:
         raise ModelError("say either device or device_map, not both")
@@ -136,6 +136,16 @@ def load_model(
     model.eval()
     model.requires_grad_(False)
     return model
+
+
+def _device(device: str | torch.device) -> torch.device:
+    try:
+        found = torch.device(device)
+    except RuntimeError as e:
+        raise ModelError(f"unknown device {device!r}: say cpu, cuda or cuda:N") from e
+    if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
+        raise ModelError(f"device {device} is not there: this machine has {torch.cuda.device_count()} CUDA cards")
+    return found
 
 
 def _dtype(dtype: torch.dtype | str | None, on_cuda: bool) -> torch.dtype | str:

@@ -65,7 +65,8 @@ class Sampler:
         """logits fp32 (batch, vocabulary) to one id a row."""
         if self.decoding.temperature == 0:
             return logits.argmax(-1).tolist()
-        p = torch.softmax(logits.cpu() / self.decoding.temperature, -1)
+        from_top = logits - logits.amax(-1, keepdim=True)  # a very small temperature must not overflow
+        p = torch.softmax((from_top / self.decoding.temperature).cpu(), -1)
         sorted_p, ids = p.sort(-1, descending=True)
         # A token stays while the mass before it is under top_p, so the most likely one always does.
         before = sorted_p.cumsum(-1) - sorted_p
@@ -78,8 +79,12 @@ class Sampler:
 
 def check_decoding(decoding: Decoding) -> str | None:
     """What is wrong with these settings, or None."""
-    if decoding.max_tokens < 1:
-        return f"max_tokens must be at least 1, got {decoding.max_tokens}"
+    if not (isinstance(decoding.max_tokens, int) and decoding.max_tokens >= 1):
+        return f"max_tokens must be a whole number from 1, got {decoding.max_tokens!r}"
+    if decoding.seed is not None and not 0 <= decoding.seed < 2**63:
+        return f"seed must lie between 0 and 2**63, got {decoding.seed}"
+    if isinstance(decoding.stop, str):
+        return f"stop must be a list of texts, got the one text {decoding.stop!r}"
     if not (decoding.temperature >= 0 and math.isfinite(decoding.temperature)):
         return f"temperature must be 0 (greedy) or more, got {decoding.temperature}"
     if not 0 < decoding.top_p <= 1:

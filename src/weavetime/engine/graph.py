@@ -6,6 +6,8 @@ pass within rounding; `gpu` tests compare them.
 
 from __future__ import annotations
 
+import threading
+
 import torch
 from torch import Tensor
 
@@ -14,6 +16,7 @@ from ..ops import kernels, rotate, text_positions
 from .prefill import Draft
 
 STEP = 4096  # tokens; capacities are multiples of this, so that few graphs serve views of any size
+_capturing = threading.Lock()  # a process captures one graph at a time
 ROOM = 1024  # angles kept for the tokens of one answer
 
 
@@ -87,12 +90,15 @@ class Slot:
 
     def _capture(self) -> None:
         before = [t.clone() for t in (self.step, self.slot, self.length)]
-        with attached(self.backbone.decoder, self.backbone.head_dim):
+        device = self.ids.device
+        with attached(self.backbone.decoder, self.backbone.head_dim), _capturing, torch.cuda.device(device):
             self._forward()  # compiles kernels, and takes workspaces, outside the graph
-            torch.cuda.synchronize()
+            torch.cuda.synchronize(device)
             graph = torch.cuda.CUDAGraph()
-            # Another thread may be pinning memory meanwhile: only this thread's calls count.
-            with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+            # torch's own capture stream belongs to the card it was first used on. Another thread may be pinning memory
+            # meanwhile: only this thread's calls count.
+            stream = torch.cuda.Stream(device)
+            with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
                 self.logits = self._forward()
         for counter, value in zip((self.step, self.slot, self.length), before, strict=True):
             counter.copy_(value)
@@ -100,12 +106,17 @@ class Slot:
 
 
 class Slots:
-    """Slots to borrow; at most `most` are kept."""
+    """Slots to borrow; at most `most` are there at once, in use or not."""
 
     def __init__(self, most: int = 2) -> None:
         self.most = most
         self._free: list[Slot] = []
-        self._made = 0
+        self._used: list[Slot] = []
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held by all slots."""
+        return sum(slot.nbytes for slot in (*self._free, *self._used))
 
     def fits(self, draft: Draft, backbone: Backbone) -> bool:
         """Whether a graph can serve this draft: one question, one card with all weights, one layout in every layer."""
@@ -127,29 +138,31 @@ class Slots:
         )
 
     def borrow(self, draft: Draft, backbone: Backbone) -> Slot | None:
-        """A slot filled with the draft, or None where all are in use or none can serve it."""
+        """A slot filled with the draft; None where all are in use, none can serve it, or there is no memory for one."""
         if not self.fits(draft, backbone):
             return None
         keys = draft.view.layer(0).keys
         needed = keys.shape[2] + draft.own[0][0].shape[2]
         slot = next((s for s in self._free if s.capacity >= needed), None)
-        if slot is not None:
-            self._free.remove(slot)
-        elif self._free or self._made < self.most:
-            if self._free:  # too small: its memory goes first
-                self._free.pop(0)
-                self._made -= 1
-            slot = Slot(backbone, len(draft.own), -(-needed // STEP) * STEP, keys)
-            self._made += 1
-        if slot is not None:
+        if slot is None:
+            self._free.clear()  # too small: their memory goes first
+            if len(self._used) == self.most:
+                return None
+        try:
+            slot = slot or Slot(backbone, len(draft.own), -(-needed // STEP) * STEP, keys)
             slot.fill(draft)
+        except torch.OutOfMemoryError:  # without a graph it is slower, and takes no memory of its own
+            self._free.clear()
+            return None
+        self._free = [s for s in self._free if s is not slot]
+        self._used.append(slot)
         return slot
+
+    def give_back(self, slot: Slot) -> None:
+        """The next answer may use it, where the engine still stands."""
+        self._used.remove(slot)
+        self._free.append(slot)
 
     def clear(self) -> None:
         """Free the slots that are not in use."""
-        self._made -= len(self._free)
         self._free.clear()
-
-    def give_back(self, slot: Slot) -> None:
-        """The next answer may use it."""
-        self._free.append(slot)

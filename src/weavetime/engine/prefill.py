@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -88,16 +88,18 @@ class PrefillPass:
 class PickPass(PrefillPass):
     """ReKV's first pass: each layer picks its blocks with this pass's own queries, then reads them."""
 
-    def __init__(self, memory: Memory, past: Past, mode: Mode) -> None:
+    def __init__(self, memory: Memory, past: Past, mode: Mode, check: Callable[[int], None]) -> None:
         super().__init__(memory.view(Choice.same((), memory.cells.layers)), 0)
-        self.memory, self.past, self.mode = memory, past, mode
+        self.memory, self.past, self.mode, self.check = memory, past, mode, check
         self.picked: list[tuple[list[int], list[float]]] = []
 
     def layer_view(self, layer: int, q: Tensor) -> LayerView:
         """Pick, then lay out."""
         blocks, scores = self.mode.pick(layer, q[0], self.past)
         self.picked.append((blocks, scores))
-        return self.memory.view(Choice.same(blocks, self.memory.cells.layers)).layer(layer)
+        view = self.memory.view(Choice.same(blocks, self.memory.cells.layers))
+        self.check(view.end + q.shape[2])
+        return view.layer(layer)
 
     @property
     def choice(self) -> Choice:

@@ -1,4 +1,4 @@
-"""The only code that runs a model: one method a pass. State lives in the memory and in drafts, never here."""
+"""The only code that runs a model: one method a pass. What was computed lives in the memory and in drafts, not here."""
 
 from __future__ import annotations
 
@@ -41,7 +41,10 @@ class _SinkPass:
 
 
 class Runner:
-    """A loaded model and its passes. One lock: one forward at a time, whoever asks."""
+    """A loaded model and its passes. One lock: one forward at a time, whoever asks.
+
+    What it keeps between calls is the buffers of decode graphs; their contents belong to one answer at a time.
+    """
 
     def __init__(self, backbone: Backbone) -> None:
         self._backbone: Backbone | None = backbone
@@ -74,6 +77,13 @@ class Runner:
             ) from e
 
     @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Hold the lock, compute without gradients; raises ModelError where the engine is closed."""
+        with self.lock, torch.inference_mode(), self.guarded():
+            _ = self.backbone
+            yield
+
+    @contextmanager
     def running(self) -> Iterator[None]:
         """Hold the lock with the model attached."""
         with self.lock, attached(self.backbone.decoder, self.backbone.head_dim), self.guarded():
@@ -83,7 +93,7 @@ class Runner:
         out = self.backbone.decoder(inputs_embeds=embeds, memory=plan, use_cache=False, **more)
         if not bool(torch.isfinite(out.last_hidden_state).all()):
             raise NumericsError(
-                "the model produced values that are not finite; nothing was kept. Try another dtype (bfloat16, float32)"
+                "the model produced values that are not finite, so nothing was kept: try dtype bfloat16 or float32"
             )
         return out
 
@@ -104,12 +114,12 @@ class Runner:
 
     def memory(self, config: StreamConfig) -> Memory:
         """An empty memory for one stream."""
-        with self.lock, torch.inference_mode():
+        with self.reading():
             return Memory(self.cells, self.sink, self.backbone.rotary, config)
 
     def embed(self, frames: Sequence[Frame], grid: Grid, fps: float) -> list[Steps]:
         """Pictures to steps ready to be appended, cut into stretches of one layout."""
-        with self.lock, torch.inference_mode(), self.guarded():
+        with self.reading():
             return self.backbone.steps(frames, grid, fps)
 
     def append(self, memory: Memory, steps: Steps) -> None:
@@ -136,7 +146,7 @@ class Runner:
 
     def pick(self, memory: Memory, past: Past, prompt: Prompt, mode: Mode) -> Choice:
         """One pass over the question's text in which each layer picks its blocks (ReKV)."""
-        plan = PickPass(memory, past, mode)
+        plan = PickPass(memory, past, mode, self._check_end)
         with self.running():
             self._forward(self.backbone.embed_ids(prompt.text[None]), plan)
         return plan.choice
@@ -146,11 +156,7 @@ class Runner:
         rows = [p.ids[p.head :] if view.choice.bare else p.ids for p in prompts]
         lengths = tuple(len(r) for r in rows)
         end = view.end + max(lengths)
-        if end >= self.backbone.max_positions:
-            raise CapacityError(
-                f"the view and the question take {end} positions and the model has {self.backbone.max_positions}: "
-                "use fewer blocks (k, window) or a shorter question"
-            )
+        self._check_end(end)
         room = min(room, self.backbone.max_positions - end)
         plan = PrefillPass(view, room)
         with self.running():
@@ -162,6 +168,13 @@ class Runner:
             if gate_layers:
                 gate = tuple(self._gate(out, last, logits, gate_layers).tolist())
         return Draft(view, lengths, plan.own, plan.queries, logits, gate)
+
+    def _check_end(self, end: int) -> None:
+        if end > self.backbone.max_positions:
+            raise CapacityError(
+                f"the view and the question take {end} positions and the model has {self.backbone.max_positions}: "
+                "use fewer blocks (k, window) or a shorter question"
+            )
 
     def _gate(self, out: Any, last: Tensor, logits: Tensor, layers: int) -> Tensor:
         gates = [entropy_gate(logits)]
@@ -189,9 +202,9 @@ class Runner:
         ids = sample(draft.logits)
         yield ids
         room = draft.own[0][0].shape[2] - max(draft.lengths)
-        if room == 1:
+        if room <= 1:
             return
-        with self.lock, torch.inference_mode(), self.guarded():
+        with self.reading():
             slot = self._slots.borrow(draft, self.backbone)
         try:
             for step in range(room - 1):
@@ -201,10 +214,12 @@ class Runner:
             if slot is not None:
                 with self.lock:
                     self._slots.give_back(slot)
+                    if self._backbone is None:
+                        self._slots.clear()
 
     def _next(self, draft: Draft, slot: Slot | None, ids: list[int], step: int) -> Tensor:
         if slot is not None:  # a captured forward needs no attaching
-            with self.lock, torch.inference_mode(), self.guarded():
+            with self.reading():
                 return self._finite(slot.next(ids[0]).clone())
         with self.running():
             embeds = self.backbone.embed_ids(torch.tensor(ids)[:, None])

@@ -26,6 +26,8 @@ def parse_mode(mode: str | Mode) -> Mode:
     """A mode from its name: `weavetime`, `recent:4`, `uniform:64`, `rekv:32`, `frames:12,40`; a value stays itself."""
     if isinstance(mode, Mode):
         return mode
+    if not isinstance(mode, str):
+        raise ModeError(f"a mode is a name or a value such as WeaveTime(), got {mode!r}")
     name, _, setting = mode.partition(":")
     if name not in MODES:
         raise ModeError(f"unknown mode {mode!r}: use one of {', '.join(MODES)} (recent:N, uniform:N, frames:SECONDS,…)")

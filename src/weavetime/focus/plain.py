@@ -98,5 +98,5 @@ class Blind(Mode):
 
 def at_least_one(what: str, n: int) -> None:
     """Refuse a count below 1."""
-    if n < 1:
-        raise ModeError(f"{what} needs at least 1 block, got {n}")
+    if not (isinstance(n, int) and n >= 1):
+        raise ModeError(f"{what} must be a whole number from 1, got {n!r}")

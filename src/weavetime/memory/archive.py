@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import mmap
 import weakref
 from collections import deque
@@ -45,7 +46,7 @@ class Archive:
     @property
     def spare_nbytes(self) -> int:
         """Bytes of the pages made ahead."""
-        return sum(self._page_bytes(layout) for layout, _ in self._ahead)
+        return sum(self._page_bytes(layout) for layout, _ in tuple(self._ahead))
 
     def _page_bytes(self, layout: BlockLayout) -> int:
         return PAGE * layout.tokens * self.cells.token_bytes
@@ -73,20 +74,18 @@ class Archive:
             return self._make(layout)
         while self._ahead and self._ahead[0][0] is not layout:
             self._ahead.popleft()
-        page = self._ahead.popleft()[1].result() if self._ahead else self._make(layout)
+        try:
+            page = self._ahead.popleft()[1].result() if self._ahead else self._make(layout)
+        except OutOfMemoryError:
+            self._ahead.clear()  # the others failed or will; the next call tries anew
+            raise
         while len(self._ahead) < self._most:
             self._ahead.append((layout, self._maker.submit(self._make, layout)))
         return page
 
     def _make(self, layout: BlockLayout) -> Tensor:
         cells = self.cells
-        try:
-            page = host_memory(self._page_bytes(layout), pinned=self._pin).view(cells.dtype)
-        except (RuntimeError, OSError) as e:
-            raise OutOfMemoryError(
-                f"no host memory for another {self._page_bytes(layout) / 2**20:.0f} MiB of archive after "
-                f"{self.stop} blocks; use a shorter stream, a lower fps or a smaller model"
-            ) from e
+        page = host_memory(self._page_bytes(layout), pinned=self._pin).view(cells.dtype)
         return page.view(cells.layers, PAGE, 2, cells.kv_heads, layout.tokens, cells.dim)
 
     def put(self, stop: int, window: Window) -> None:
@@ -120,38 +119,43 @@ class Archive:
 
     def addresses(self, layer: int, blocks: Sequence[int], part: int) -> list[int]:
         """Where `part` of each block begins; all of one layout. A tensor for each would cost more than its copy."""
-        page = self._pages[self._where[blocks[0]][0]]
-        sl, sr, sp = (stride * page.itemsize for stride in page.stride()[:3])
-        offset, bases = layer * sl + part * sp, [p.data_ptr() for p in self._pages]
-        return [bases[page] + row * sr + offset for page, row in (self._where[b] for b in blocks)]
-
-    def close(self) -> None:
-        """Free the pages."""
-        if self._maker is not None:
-            self._maker.shutdown(wait=True)
-        self._ahead.clear()
-        self._pages.clear()
+        places = [self._where[b] for b in blocks]
+        first = self._pages[places[0][0]]
+        sl, sr, sp = (stride * first.itemsize for stride in first.stride()[:3])
+        offset, bases = layer * sl + part * sp, {page: self._pages[page].data_ptr() for page, _ in places}
+        return [bases[page] + row * sr + offset for page, row in places]
 
 
 def host_memory(nbytes: int, *, pinned: bool) -> Tensor:
     """Host memory of exactly this size, uint8. torch's own pinned allocator rounds sizes up to a power of two.
 
     Pinned memory is mapped in huge pages and touched first: pinning is then many times faster, and holds the driver's
-    lock, which a launching thread would wait for, as briefly as can be.
+    lock, which a launching thread would wait for, as briefly as can be. Raises OutOfMemoryError.
     """
-    if not pinned:
-        return torch.empty(nbytes, dtype=torch.uint8)
+    try:
+        return _pinned(nbytes) if pinned else torch.empty(nbytes, dtype=torch.uint8)
+    except (RuntimeError, OSError, MemoryError) as e:
+        raise OutOfMemoryError(
+            f"no host memory for another {nbytes / 2**20:.0f} MiB: use a shorter stream, a lower fps or a smaller model"
+        ) from e
+
+
+def _pinned(nbytes: int) -> Tensor:
     area = mmap.mmap(-1, nbytes)
     if hasattr(mmap, "MADV_HUGEPAGE"):
         area.madvise(mmap.MADV_HUGEPAGE)
-    memory = torch.frombuffer(area, dtype=torch.uint8).zero_()
+    buffer = (ctypes.c_char * nbytes).from_buffer(area)
+    memory = torch.frombuffer(buffer, dtype=torch.uint8).zero_()
     code = int(torch.cuda.cudart().cudaHostRegister(memory.data_ptr(), nbytes, 0))
     if code != 0:
+        with contextlib.suppress(RuntimeError):  # CUDA keeps the error for the next launch: this one takes it
+            torch.zeros(1, device="cuda")
         raise RuntimeError(f"pinning {nbytes} bytes failed (CUDA error {code})")
-    weakref.finalize(area, _unpin, memory.data_ptr())
+    # The finalizer holds the mapping: it must still be there when it is unregistered.
+    weakref.finalize(buffer, _unpin, memory.data_ptr(), area)
     return memory
 
 
-def _unpin(pointer: int) -> None:
+def _unpin(pointer: int, area: mmap.mmap) -> None:
     with contextlib.suppress(RuntimeError):  # at interpreter exit the driver may be gone, and the memory with it
         torch.cuda.cudart().cudaHostUnregister(pointer)

@@ -74,10 +74,14 @@ class Table:
 
     def add(self, time: float, end: float, layout: BlockLayout) -> None:
         """Append one block."""
-        self.times.append(time)
         self.ends.append(end)
         self.layouts.append(layout)
         self.offsets.append(self.offsets[-1] + layout.tokens)
+        self.times.append(time)  # last: a reader in another thread counts blocks by their times
+
+    def truncate(self, count: int) -> None:
+        """Forget blocks from `count` on: an append that failed."""
+        del self.times[count:], self.ends[count:], self.layouts[count:], self.offsets[count + 1 :]
 
     def visible(self, at: float) -> int:
         """How many blocks have time <= at."""

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import groupby
 
 import torch
@@ -23,8 +22,9 @@ class Index:
         self.cells, self.count = cells, 0
         self._pin = any(d.type == "cuda" for d in cells.devices)
         self._pages: list[Tensor] = []
-        self._slots: OrderedDict[int, int] = OrderedDict()  # page -> slot, oldest use first; full pages only
-        # One more slot than asked for: the last page changes while it fills, so it is brought anew each time.
+        # Slot i holds page i once that page is full: a question scans all pages, so giving one up for another would
+        # only move it twice. All others pass through one more slot, which also serves the last page while it fills.
+        self._held: set[int] = set()
         self._data = [
             torch.empty(pages + 1, len(list(layers)), PAGE, cells.width, dtype=cells.dtype, device=device)
             for device, layers in groupby(cells.devices)
@@ -66,7 +66,8 @@ class Index:
             grouped.append(torch.stack(list(queries[first : first + data.shape[1]])))
             first += data.shape[1]
         columns = []
-        for slot, rows in self._pages_of(count):
+        for page in range(-(-count // PAGE)):
+            slot, rows = self._load(page), min(PAGE, count - page * PAGE)
             parts = [
                 coarse(query, data[slot, :, :rows], cosine=cosine)
                 for query, data in zip(grouped, self._data, strict=True)
@@ -81,30 +82,31 @@ class Index:
             if row < data.shape[1]:
                 break
             row -= data.shape[1]
-        parts = [coarse(query, data[slot, row, :rows], cosine=cosine) for slot, rows in self._pages_of(count)]
+        parts = []
+        for page in range(-(-count // PAGE)):
+            rows = min(PAGE, count - page * PAGE)
+            if self._stays(page):
+                keys = data[self._load(page), row, :rows]
+            else:
+                keys = self._pages[page][layer, :rows].to(data.device, non_blocking=self._pin)
+            parts.append(coarse(query, keys, cosine=cosine))
         return torch.cat(parts)
 
-    def _pages_of(self, count: int) -> Iterator[tuple[int, int]]:
-        """(slot, rows) of each page that blocks [0, count) touch; a slot is good until the next one is asked for."""
-        for page in range(-(-count // PAGE)):
-            yield self._load(page), min(PAGE, count - page * PAGE)
+    def _stays(self, page: int) -> bool:
+        return page < self._data[0].shape[0] - 1 and (page + 1) * PAGE <= self.count
 
     def _load(self, page: int) -> int:
         """The slot that holds a page, brought from the host where it is not there yet."""
-        full = (page + 1) * PAGE <= self.count
-        spare = self._data[0].shape[0] - 1
-        if full and page in self._slots:
-            self._slots.move_to_end(page)
-            return self._slots[page]
-        slot = spare
-        if full and spare:
-            slot = len(self._slots) if len(self._slots) < spare else self._slots.popitem(last=False)[1]
-            self._slots[page] = slot
+        if page in self._held:
+            return page
+        slot = page if self._stays(page) else self._data[0].shape[0] - 1
         first = 0
         for data in self._data:
             last = first + data.shape[1]
             data[slot].copy_(self._pages[page][first:last], non_blocking=self._pin)
             first = last
+        if self._stays(page):
+            self._held.add(page)
         return slot
 
     def means(self, layer: int, count: int) -> Tensor:

@@ -61,8 +61,8 @@ class Memory:
 
     def digest(self) -> str:
         """A hash of the whole archive: blocks, times and index."""
-        if any(d.type == "cuda" for d in self.cells.devices):
-            torch.cuda.synchronize()
+        for device in {d for d in self.cells.devices if d.type == "cuda"}:
+            torch.cuda.synchronize(device)
         h = hashlib.sha256(repr((self.table.times, self.table.ends, self.table.offsets)).encode())
         for layer in range(self.cells.layers):
             h.update(_raw(self.means.means(layer, len(self.table))))
@@ -90,14 +90,23 @@ class Memory:
         self.archive.reserve(len(self.table) + count - size, layout)
 
     def commit(self, times: Sequence[tuple[float, float]], layout: BlockLayout, means: Sequence[Tensor]) -> None:
-        """Make blocks of the tokens just written: (time, end) of each, and per layer their mean keys."""
-        for time, end in times:
-            self.table.add(time, end, layout)
-        self.means.add(means)
-        if self.window.size is not None and len(self.table) - self.window.size > self.archive.stop:
-            stop = len(self.table) - self.window.size
-            self.archive.put(stop, self.window)
-            self.window.first = stop
+        """Make blocks of the tokens just written: (time, end) of each, and per layer their mean keys.
+
+        All of them or, on any error, none.
+        """
+        before = len(self.table)
+        try:
+            for time, end in times:
+                self.table.add(time, end, layout)
+            self.means.add(means)
+            if self.window.size is not None and len(self.table) - self.window.size > self.archive.stop:
+                stop = len(self.table) - self.window.size
+                self.archive.put(stop, self.window)
+                self.window.first = stop
+        except BaseException:
+            self.table.truncate(before)
+            self.means.count = before
+            raise
 
     # Reading
 
@@ -150,10 +159,6 @@ class Memory:
         """Give up the recalled blocks that the device still holds; the next recall brings them from the host."""
         self.key_cache.forget()
         self.value_cache.forget()
-
-    def close(self) -> None:
-        """Free every tier."""
-        self.archive.close()
 
 
 class Past:

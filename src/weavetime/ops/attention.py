@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -68,7 +69,7 @@ def attend_causal(q: Tensor, k: Tensor, v: Tensor, scaling: float) -> Part:
 
 def _fused(q: Tensor, k: Tensor, v: Tensor, scaling: float, *, causal: bool) -> tuple[Tensor, Tensor]:
     # These are the operators under `scaled_dot_product_attention`; that public form does not give the log-sum-exp.
-    if q.is_cuda and q.dtype in HALF and q.shape[-1] % 8 == 0:
+    if q.is_cuda and q.dtype in HALF and q.shape[-1] % 8 == 0 and _has_flash(q.device):
         out, lse, *_ = torch.ops.aten._scaled_dot_product_flash_attention(q, k, v, 0.0, causal, False, scale=scaling)
         return out, lse
     if not q.is_cuda:
@@ -77,6 +78,11 @@ def _fused(q: Tensor, k: Tensor, v: Tensor, scaling: float, *, causal: bool) -> 
     mask = torch.ones(q.shape[2], k.shape[2], dtype=torch.bool, device=q.device).tril() if causal else None
     part = attention_reference(q, k, v, scaling, mask)
     return part.out.flatten(1, 2), part.lse.flatten(1, 2)
+
+
+@cache
+def _has_flash(device: torch.device) -> bool:
+    return torch.cuda.get_device_capability(device) >= (8, 0)
 
 
 def merge_reference(parts: Sequence[Part]) -> Tensor:
