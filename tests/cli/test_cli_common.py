@@ -14,6 +14,7 @@ from typer.main import get_command
 
 import weavetime
 from weavetime.cli import app
+from weavetime.cli.show import clipped, ranges
 from weavetime.config import Decoding, StreamConfig
 
 Run = Callable[..., Ran]
@@ -75,3 +76,11 @@ def test_every_public_name_is_found_where_the_package_says() -> None:
     assert set(weavetime.__all__) <= set(dir(weavetime))
     with pytest.raises(AttributeError, match="nothing_of_the_kind"):
         weavetime.nothing_of_the_kind  # noqa: B018
+
+
+def test_times_are_said_as_ranges_cut_after_a_whole_one() -> None:
+    assert ranges([0.0, 1.0, 2.0, 5.0, 7.0, 8.0], step=1.0) == "0–2, 5, 7–8"
+    assert ranges([0.5, 1.0, 2.25], step=0.5) == "0.5–1.0, 2.2"
+    assert ranges([], step=1.0) == ""
+    assert clipped("0–7, 16, 18, 21–31", 12) == "0–7, 16, …"
+    assert (clipped("1, 2", 9), clipped("10–31", 3)) == ("1, 2", "10–31")

@@ -111,7 +111,7 @@ def _introduce(console: Console, plan: dict[str, Any], engine: Engine, stream: S
     )
     if engine.record.trained is not True:
         console.print("[yellow]mini's weights are untrained: the path is real, the answers mean nothing")
-    console.print(f"[dim]{LEGEND}\n")
+    console.print()
 
 
 class _Show:
@@ -124,6 +124,8 @@ class _Show:
         self.modes: list[Mode] = [WeaveTime(k=K), ReKV(k=K), Window()]
         self.tallies = {mode.name: Tally() for mode in self.modes}
         self.encoding = self.asking = 0.0
+        if self.widths[-2]:
+            console.print(f"[dim]{LEGEND}\n")
 
     def feed(self, frames: list[Any]) -> None:
         """Frames up to the next question."""

@@ -49,10 +49,12 @@ def ranges(times: Iterable[float], step: float) -> str:
 
 
 def clipped(text: str, width: int) -> str:
-    """A list cut after a whole item where it is too long."""
-    while len(text) > width and ", " in text:
-        text = text.removesuffix(", …").rpartition(", ")[0] + ", …"
-    return text
+    """A list cut after a whole item where it is too long; the first item stays."""
+    items, cut = text.split(", "), text
+    while len(cut) > width and len(items) > 1:
+        items.pop()
+        cut = ", ".join([*items, "…"])
+    return cut
 
 
 def size(nbytes: float) -> str:
