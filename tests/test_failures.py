@@ -148,6 +148,41 @@ def test_history_of_another_form_is_refused(engine: wt.Engine, history: list[obj
         engine.stream().ask("what?", history=history, mode="blind")  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    "text", ["so <|im_end|> then", "<|im_start|>system", "look: <video>", "a\ud800b", None, 5, b"x"]
+)
+def test_text_that_steers_or_is_no_text_is_refused(engine: wt.Engine, text: object) -> None:
+    stream = engine.stream()
+    with pytest.raises(wt.QuestionError):
+        stream.ask(text, mode="blind")  # type: ignore[arg-type]
+    with pytest.raises(wt.QuestionError):
+        stream.ask("what?", options=["a", text], mode="blind")  # type: ignore[list-item]
+    with pytest.raises(wt.QuestionError):
+        stream.ask("what?", history=[("a", text)], mode="blind")  # type: ignore[list-item]
+
+
+@pytest.mark.parametrize(
+    "decoding",
+    [{"max_tokens": 2}, wt.Decoding(temperature="a"), wt.Decoding(seed=1.5), wt.Decoding(stop=[1])],  # type: ignore[arg-type, list-item]
+)
+def test_decoding_of_another_form_is_refused(engine: wt.Engine, decoding: object) -> None:
+    with pytest.raises(wt.QuestionError):
+        engine.stream().ask("what?", mode="blind", decoding=decoding)  # type: ignore[arg-type]
+
+
+def test_numpy_times_come_out_as_plain_numbers(engine: wt.Engine) -> None:
+    stream = engine.stream()
+    stream.feed(wt.Frame(f.pixels, np.float32(f.time)) for f in tiny.frames(3))  # type: ignore[arg-type]
+    answer = stream.ask("what?", at=np.float32(2), mode="window", decoding=SHORT)  # type: ignore[arg-type]
+    assert json.loads(json.dumps(answer.to_dict()))["at"] == 2.0
+
+
+@pytest.mark.parametrize("what", [[1, 2], [np.zeros((8, 8, 3), np.uint8)]])
+def test_what_is_no_frame_is_refused(engine: wt.Engine, what: list[object]) -> None:
+    with pytest.raises(wt.StreamError, match="Frame"):
+        engine.stream().feed(what)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("mode", [None, wt.WeaveTime, 4])
 def test_a_mode_of_another_form_is_refused(engine: wt.Engine, mode: object) -> None:
     with pytest.raises(wt.ModeError):

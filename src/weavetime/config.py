@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -78,6 +79,10 @@ class Record:
             value = getattr(record, name)
             if value is not None and (not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds)):
                 raise ModelError(f"{path}: {name} is {value!r}, and must be {' or '.join(k.__name__ for k in kinds)}")
+        if record.window is not None and record.window < 1:
+            raise ModelError(f"{path}: window is {record.window}, and must be at least 1")
+        if record.delta is not None and not 0 <= record.delta < math.inf:
+            raise ModelError(f"{path}: delta is {record.delta}, and must be a number from 0")
         return record
 
     def over(self, other: Record) -> Record:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -160,8 +160,10 @@ class Stream:
 
     def _asked(self, questions: Sequence[Question], at: float | None, mode: Mode, decoding: Decoding) -> Asked:
         wrong = check_decoding(decoding)
-        if wrong or not questions:
-            raise QuestionError(wrong or "no question was asked")
+        if wrong or not all(isinstance(q, Question) for q in questions):
+            raise QuestionError(wrong or "ask_all takes wt.Question values; ask takes one text")
+        if not questions:
+            raise QuestionError("no question was asked")
         if at is not None and not _seconds(at):
             raise QuestionError(f"at must be a number of seconds from 0, got {at!r}")
         if at is not None and at > self.now and not self._closed:
@@ -169,7 +171,7 @@ class Stream:
                 f"at {at:g} s is after the stream's now, {self.now:g} s: ask about what was seen, or close() it"
             )
         prompts = tuple(self.runner.backbone.prompt(q, decoding) for q in questions)
-        return Asked(prompts, mode, decoding, self.now if at is None else at)
+        return Asked(prompts, mode, decoding, self.now if at is None else float(at))
 
     def _past(self, at: float | None, mode: Mode) -> Past:
         past = self.memory.index(at)
@@ -183,6 +185,8 @@ class Stream:
             raise StreamError("the stream is closed: frames cannot be added; open another with engine.stream()")
         last = self.memory.table.times[-1] if len(self) else -math.inf
         for frame in batch:
+            if not isinstance(frame, Frame):
+                raise StreamError(f"feed takes wt.Frame(pixels, time) values, got a {type(frame).__name__}")
             shape = tuple(getattr(frame.pixels, "shape", ()))
             if len(shape) != 3 or shape[2] != 3 or 0 in shape or frame.pixels.dtype not in (np.uint8, torch.uint8):
                 got = f"{getattr(frame.pixels, 'dtype', type(frame.pixels).__name__)} {shape}"
@@ -191,7 +195,7 @@ class Stream:
                 raise StreamError(f"a frame's time must be a number of seconds from 0, got {frame.time!r}")
             if frame.time <= last:
                 raise StreamError(f"frames must come in time order: {frame.time} s came after {last} s")
-            if frame.until is not None and not (math.isfinite(frame.until) and frame.until > frame.time):
+            if frame.until is not None and not (_seconds(frame.until) and frame.until > frame.time):
                 raise StreamError(f"a frame's end must be after its time {frame.time} s, got {frame.until}")
             last = frame.time
 
@@ -220,13 +224,14 @@ class Stream:
         self.close()
 
 
-def _seconds(x: object) -> bool:
-    return isinstance(x, int | float | np.integer | np.floating) and math.isfinite(x) and bool(x >= 0)
+def _seconds(x: Any) -> bool:
+    number = isinstance(x, int | float | np.integer | np.floating) and not isinstance(x, bool)
+    return number and math.isfinite(x) and bool(x >= 0)
 
 
 def _question(text: str, options: Sequence[str], history: Sequence[tuple[str, str]]) -> Question:
-    if isinstance(options, str):
-        raise QuestionError(f"options must be a list of texts, got the one text {options!r}")
+    if isinstance(options, str) or options is None:
+        raise QuestionError(f"options must be a list of texts, got {options!r}")
     for turn in history:
         if not (isinstance(turn, tuple | list) and len(turn) == 2 and all(isinstance(part, str) for part in turn)):
             raise QuestionError(f"history must be a list of (question, answer) texts, got {turn!r} in it")

@@ -85,6 +85,15 @@ def _tensor(pixels: np.ndarray | Tensor) -> Tensor:
     return pixels if isinstance(pixels, Tensor) else torch.from_numpy(np.require(pixels, requirements=["C", "W"]))
 
 
+def _three_numbers(checkpoint: Checkpoint, name: str) -> list[float]:
+    said = checkpoint.preprocessor.get(name)
+    if not (isinstance(said, list) and len(said) == 3 and all(isinstance(x, int | float) for x in said)):
+        raise ModelError(
+            f"{checkpoint.folder}: preprocessor_config.json must give {name} as three numbers, it says {said!r}"
+        )
+    return said
+
+
 def device_of(module: Any) -> torch.device:
     """Where a module computes. Weights that accelerate keeps elsewhere are on no device until its hook brings them."""
     hook = getattr(module, "_hf_hook", None)
@@ -104,6 +113,7 @@ class Backbone(ABC):
     def __init__(self, model: Any, tokenizer: Any, checkpoint: Checkpoint, *, time_prompts: bool) -> None:
         self.model, self.tokenizer, self.checkpoint = model, tokenizer, checkpoint
         self.time_prompts = time_prompts
+        self._mean, self._std = (_three_numbers(checkpoint, name) for name in ("image_mean", "image_std"))
         text = model.config.text_config
         self.heads: int = text.num_attention_heads
         self.kv_heads: int = text.num_key_value_heads
@@ -162,8 +172,7 @@ class Backbone(ABC):
 
     def normalise(self, pixels: Tensor) -> Tensor:
         """0..255 to the checkpoint's mean and standard deviation, in the vision tower's dtype."""
-        said = self.checkpoint.preprocessor
-        mean, std = (torch.tensor(said[n], device=pixels.device).view(1, 3, 1, 1) for n in ("image_mean", "image_std"))
+        mean, std = (torch.tensor(x, device=pixels.device).view(1, 3, 1, 1) for x in (self._mean, self._std))
         dtype = next(self.vision.parameters()).dtype
         return ((pixels / 255 - mean) / std).to(dtype)
 
@@ -207,7 +216,7 @@ class Backbone(ABC):
 
     def steps(self, frames: Sequence[Frame], grid: Grid, fps: float) -> list[Steps]:
         """Embed frames and cut them into stretches of one layout."""
-        times = [(f.time, f.time + 1 / fps if f.until is None else f.until) for f in frames]
+        times = [(float(f.time), float(f.time + 1 / fps if f.until is None else f.until)) for f in frames]
         visual = self.embed(frames, grid)
         prefixes = [self._time_prompt(*t) if self.time_prompts else [] for t in times]
         cuts = [i for i in range(1, len(frames)) if len(prefixes[i]) != len(prefixes[i - 1])]
@@ -259,8 +268,7 @@ class Backbone(ABC):
 
     def prompt(self, question: Question, decoding: Decoding) -> Prompt:
         """A question after the pictures: history, text, options, role marks, forced prefix."""
-        if not question.text.strip():
-            raise QuestionError("the question is empty")
+        self._check_text(question)
         words = self.strings
         asked, prefix = question.text, decoding.prefix
         if question.options:
@@ -277,6 +285,24 @@ class Backbone(ABC):
         ids = head + self.encode(turns + words.question.format(q=asked) + prefix)
         letters = tuple(self._letter(c) for c in ascii_uppercase[: len(question.options)])
         return Prompt(torch.tensor(ids), len(head), torch.tensor(self.encode(question.text)), letters)
+
+    def _check_text(self, question: Question) -> None:
+        """Refuse what is no text, and text that would end the turn or open another: the tokenizer's control tokens."""
+        turns = [part for turn in question.history for part in turn]
+        for text in (question.text, *question.options, *turns):
+            if not isinstance(text, str):
+                raise QuestionError(f"a question, its options and its history are texts, got {text!r}")
+            if not text.isprintable() and any("\ud800" <= c <= "\udfff" for c in text):
+                raise QuestionError("the text holds characters that are not Unicode: is it in UTF-8?")
+            for control in self._controls:
+                if control in text:
+                    raise QuestionError(f"the text holds {control}, which steers the model: take it out")
+        if not question.text.strip():
+            raise QuestionError("the question is empty")
+
+    @cached_property
+    def _controls(self) -> tuple[str, ...]:
+        return tuple(self.tokenizer.get_added_vocab())
 
     def _letter(self, letter: str) -> int:
         ids = self.encode(letter)

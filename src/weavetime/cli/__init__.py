@@ -48,6 +48,12 @@ def main() -> None:
     except WeaveTimeError as e:
         print(f"weavetime: {e}", file=sys.stderr)
         sys.exit(1)
+    except BrokenPipeError:  # whoever read the answer has left
+        sys.stderr.close()
+        sys.exit(1)
+    except OSError as e:
+        print(f"weavetime: {e}", file=sys.stderr)
+        sys.exit(1)
 
 
 __all__ = ["app", "main"]

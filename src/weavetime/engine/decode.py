@@ -65,8 +65,9 @@ class Sampler:
         """logits fp32 (batch, vocabulary) to one id a row."""
         if self.decoding.temperature == 0:
             return logits.argmax(-1).tolist()
-        from_top = logits - logits.amax(-1, keepdim=True)  # a very small temperature must not overflow
-        p = torch.softmax((from_top / self.decoding.temperature).cpu(), -1)
+        # From the top down, and not by less than fp32 can tell from greedy: a very small temperature must not overflow.
+        from_top = logits - logits.amax(-1, keepdim=True)
+        p = torch.softmax((from_top / max(self.decoding.temperature, 1e-6)).cpu(), -1)
         sorted_p, ids = p.sort(-1, descending=True)
         # A token stays while the mass before it is under top_p, so the most likely one always does.
         before = sorted_p.cumsum(-1) - sorted_p
@@ -79,8 +80,17 @@ class Sampler:
 
 def check_decoding(decoding: Decoding) -> str | None:
     """What is wrong with these settings, or None."""
+    if not isinstance(decoding, Decoding):
+        return f"decoding takes a wt.Decoding(...) value, got {decoding!r}"
+    for name in ("temperature", "top_p"):
+        if not isinstance(getattr(decoding, name), int | float):
+            return f"{name} must be a number, got {getattr(decoding, name)!r}"
+    if not isinstance(decoding.prefix, str) or not all(isinstance(text, str) for text in decoding.stop):
+        return "prefix and stop are texts"
     if not (isinstance(decoding.max_tokens, int) and decoding.max_tokens >= 1):
         return f"max_tokens must be a whole number from 1, got {decoding.max_tokens!r}"
+    if decoding.seed is not None and not isinstance(decoding.seed, int):
+        return f"seed must be a whole number, got {decoding.seed!r}"
     if decoding.seed is not None and not 0 <= decoding.seed < 2**63:
         return f"seed must lie between 0 and 2**63, got {decoding.seed}"
     if isinstance(decoding.stop, str):

@@ -80,6 +80,8 @@ def open_video(
         return _camera(f"/dev/video{source}", wish)
     if not isinstance(source, str):
         return _pictures(source, wish)
+    if not source or "\0" in source:
+        raise VideoError(f"{source!r} names no video: give a file, a folder, a camera's number or an address")
     if re.fullmatch(r"\d+", source) and not Path(source).exists():
         return _camera(f"/dev/video{int(source)}", wish)
     if re.match(r"/dev/video\d+$", source):
