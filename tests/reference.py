@@ -277,7 +277,7 @@ class Reference:
         return scores
 
     def coarse_to_fine(self, queries: Sequence[Tensor], count: int, k: int, factor: int = 3) -> Choice:
-        """METHOD's steps 3 and 4 with default settings."""
+        """Steps 3 and 4 of docs/method.md §3 with default settings."""
         chosen = []
         for layer, q in enumerate(queries):
             coarse, fine = self.coarse(layer, q, count), self.fine(layer, q, count)
