@@ -18,6 +18,7 @@ from cli_process import DEMO, Ran, command, environment
 
 import weavetime as wt
 from weavetime.cli.watch import Line
+from weavetime.errors import QuestionError
 
 Run = Callable[..., Ran]
 SHORT = ("--max-tokens", 4)
@@ -30,13 +31,25 @@ SHORT = ("--max-tokens", 4)
         ("@12.5 What?", Line("What?", (), 12.5)),
         ("@3  Which? | a cup|a plate |", Line("Which?", ("a cup", "a plate"), 3.0)),
         ("@home What?", Line("@home What?", (), None)),
-        ("@3", Line("@3", (), None)),
         ("", None),
         ("@3 ", None),
     ],
 )
 def test_a_line_is_a_question_with_options_and_a_moment(typed: str, line: Line | None) -> None:
     assert Line.read(typed) == line
+
+
+@pytest.mark.parametrize("typed", ["@3", "@-1 What?", "@.5 What?", "@12:30 What?", "@1e3 What?"])
+def test_a_moment_that_is_none_is_refused(typed: str) -> None:
+    with pytest.raises(QuestionError, match="@SECONDS"):
+        Line.read(typed)
+
+
+def test_a_line_that_is_refused_does_not_end_the_session(run: Run, clip: Path) -> None:
+    ran = run("watch", clip, "--json", *SHORT, stdin="@-1 What?\n@1 And now?\n")
+    assert ran.code == 1
+    assert "@SECONDS" in ran.err
+    assert [json.loads(line)["question"] for line in ran.out.splitlines()] == ["And now?"]
 
 
 def test_each_question_from_a_pipe_is_asked_when_its_moment_has_come(run: Run, clip: Path) -> None:

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.text import Text
 
 from ..config import Decoding
-from ..errors import WeaveTimeError
+from ..errors import QuestionError, WeaveTimeError
 from . import options as opt
 from .feeder import Feeder
 from .options import DECODING, MODE, MODEL, STREAM, ModelChoice
@@ -42,8 +42,10 @@ class Line:
 
     @classmethod
     def read(cls, line: str) -> Line | None:
-        """None where nothing was asked."""
+        """None where nothing was asked. Raises QuestionError on a moment that is none, or has no question."""
         found = re.match(r"@(\d+(?:\.\d+)?)\s+", line)
+        if not found and re.match(r"@[-+.\d]", line):
+            raise QuestionError(f"{line!r}: a moment is written @SECONDS before the question, as in: @12.5 what is it?")
         text, *options = (part.strip() for part in line[found.end() if found else 0 :].split("|"))
         return cls(text, tuple(o for o in options if o), float(found[1]) if found else None) if text else None
 
@@ -89,6 +91,15 @@ class _Session:
         }
         print(json.dumps(record, ensure_ascii=False), flush=True)
 
+    def read(self, typed: str) -> Line | None:
+        """One typed line; what is wrong with it is said in one line, and the stream goes on."""
+        try:
+            return Line.read(typed)
+        except QuestionError as e:
+            self.failed = True
+            print(f"weavetime: {e}", file=sys.stderr, flush=True)
+            return None
+
     def _reply(self, line: Line, *, silent: bool) -> Answer:
         stream = self.feeder.stream
         asked = stream.reply(line.text, options=line.options, at=line.at, mode=self.mode, decoding=self.decoding)
@@ -124,7 +135,7 @@ class _Session:
                 self.warn()
                 if line.startswith("/"):
                     self.dim(HELP)
-                elif asked := Line.read(line):
+                elif asked := self.read(line):
                     self.ask(asked)
         self.failed = False  # it was seen, and perhaps asked again
 
@@ -133,7 +144,7 @@ class _Session:
         for line in lines:
             if line.strip() == "/quit":
                 return
-            asked = Line.read(line.strip())
+            asked = self.read(line.strip())
             if asked is None:
                 continue
             self.feeder.wait(asked.at)
