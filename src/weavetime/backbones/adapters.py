@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +13,7 @@ from torch import Tensor
 
 from ..config import Record
 from ..errors import AdapterError, ModelError
+from .checkpoints import read_object
 from .lora import LoraSettings, place
 from .merging import merge, require_peft
 from .remote import FetchError, fetch, is_remote, one_line
@@ -65,7 +65,7 @@ def load_adapter(model: Any, where: str | Path, *, family: str, time_prompts: bo
     require_peft()
     folder = locate(where)
     record = _record(folder, time_prompts)
-    config = _config(folder)
+    config = read_object(folder / CONFIG, AdapterError)
     settings = _settings(folder, config)
     _check_class(folder, config, family)
     try:
@@ -133,17 +133,6 @@ def _record(folder: Path, time_prompts: bool | None) -> Record:
             "as the adapter was trained"
         )
     return record
-
-
-def _config(folder: Path) -> dict[str, Any]:
-    path = folder / CONFIG
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as e:
-        raise AdapterError(f"{path} cannot be read: {one_line(e)}") from e
-    if not isinstance(config, dict):
-        raise AdapterError(f"{path} is not a JSON object")
-    return config
 
 
 def _settings(folder: Path, config: dict[str, Any]) -> LoraSettings:

@@ -14,7 +14,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from ..config import Record
-from ..errors import ModelError, OutOfMemoryError
+from ..errors import ModelError, OutOfMemoryError, WeaveTimeError
 from .remote import FetchError, fetch, is_remote, one_line
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def open_checkpoint(name: str | Path, families: Mapping[str, Any]) -> Checkpoint
     if not (folder / "config.json").is_file():
         adapter = (folder / "adapter_config.json").is_file()
         raise ModelError(f"{folder} has no config.json" + (": it is an adapter, say adapter=" if adapter else ""))
-    family = str(_json(folder / "config.json").get("model_type"))
+    family = str(read_object(folder / "config.json").get("model_type"))
     if family not in families:
         raise ModelError(f"{folder} is a {family} model, not one of the supported: {', '.join(sorted(families))}")
     try:
@@ -90,13 +90,14 @@ def open_checkpoint(name: str | Path, families: Mapping[str, Any]) -> Checkpoint
     return Checkpoint(folder, config, family, Record.read(folder), _preprocessor(folder))
 
 
-def _json(path: Path) -> dict[str, Any]:
+def read_object(path: Path, error: type[WeaveTimeError] = ModelError) -> dict[str, Any]:
+    """The JSON object in a file; raises `error`, in one line, where there is none."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as e:
-        raise ModelError(f"{path} cannot be read: {one_line(e)}") from e
+        raise error(f"{path} cannot be read: {one_line(e)}") from e
     if not isinstance(content, dict):
-        raise ModelError(f"{path} is not a JSON object")
+        raise error(f"{path} is not a JSON object")
     return content
 
 
@@ -105,7 +106,7 @@ def _preprocessor(folder: Path) -> dict[str, Any]:
     parts = {}
     for file in ("processor_config", "preprocessor_config", "video_preprocessor_config"):
         path = folder / f"{file}.json"
-        parts[file] = _json(path) if path.is_file() else {}
+        parts[file] = read_object(path) if path.is_file() else {}
     both = parts["processor_config"]
     images = both.get("image_processor") or {}
     videos = both.get("video_processor") or {}
@@ -160,7 +161,7 @@ def _dtype(dtype: torch.dtype | str | None, on_cuda: bool) -> torch.dtype | str:
 def _check_weights(folder: Path) -> None:
     """Stop before anything large is read: not safetensors, a shard missing, or a header that does not fit its file."""
     if (folder / INDEX).is_file():
-        shards = sorted(set(_json(folder / INDEX).get("weight_map", {}).values()))
+        shards = sorted(set(read_object(folder / INDEX).get("weight_map", {}).values()))
     else:
         shards = [WEIGHTS]
     missing = [s for s in shards if not (folder / s).is_file()]

@@ -21,7 +21,6 @@ class BlockCache:
         self._layout: BlockLayout | None = None
         self._data: list[Tensor] = []
         self._used: list[OrderedDict[int, int]] = []  # block -> slot, oldest use first
-        self.copied = 0  # blocks brought from the host so far, counted per layer
 
     @property
     def nbytes(self) -> int:
@@ -57,7 +56,6 @@ class BlockCache:
 
     def _bring(self, layer: int, blocks: Sequence[int], misses: Sequence[int], out: Tensor) -> None:
         """Copy rows from the host."""
-        self.copied += len(misses)
         if out.is_cuda and kernels.AVAILABLE and misses and out[0].nbytes % 8 == 0:
             where = self.archive.addresses(layer, [blocks[row] for row in misses], self.part)
             addresses = torch.tensor(where).to(out.device, non_blocking=True)

@@ -187,11 +187,6 @@ class Past:
         """The blocks of the window at this time."""
         return range(0 if self.window is None else max(0, self.count - self.window), self.count)
 
-    @property
-    def times(self) -> Sequence[float]:
-        """Presentation times of the visible blocks, seconds."""
-        return self._memory.table.times[: self.count]
-
     def coarse(self, queries: Sequence[Tensor], *, cosine: bool = False) -> Tensor:
         """Mean-key scores of every visible block: fp32 (layers, count). queries: per layer fp32 (width,)."""
         return self._memory.means.scores(queries, self.count, cosine=cosine)
