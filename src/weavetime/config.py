@@ -47,13 +47,17 @@ class Decoding:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What a model or adapter says of itself in `weavetime.json` beside its weights; None where it says nothing."""
+    """What a model or adapter says of itself in `weavetime.json` beside its weights; None where it says nothing.
+
+    base: of an adapter, the fingerprint of the model it was trained on.
+    """
 
     time_prompts: bool | None = None
     window: int | None = None
     delta: float | None = None
     recipe: str | None = None
     trained: bool | None = None
+    base: str | None = None
 
     FILE: ClassVar[str] = "weavetime.json"
     KINDS: ClassVar[dict[str, tuple[type, ...]]] = {
@@ -62,6 +66,7 @@ class Record:
         "delta": (float, int),
         "recipe": (str,),
         "trained": (bool,),
+        "base": (str,),
     }
 
     @classmethod

@@ -41,3 +41,15 @@ class NumericsError(WeaveTimeError):
 
 class OutOfMemoryError(WeaveTimeError):
     """The device or the host ran out of memory; the stream stays as it was before the call."""
+
+
+class WorldError(WeaveTimeError):
+    """A generated world that cannot be: its length, its split or its times."""
+
+
+class RecipeError(WeaveTimeError):
+    """A training recipe that cannot be read, or that asks for what there is not."""
+
+
+class DataError(WeaveTimeError):
+    """A training or benchmark data file, or a sample in one, that cannot be used."""

@@ -14,6 +14,7 @@ from torch import Tensor
 from ..config import Record
 from ..errors import AdapterError, ModelError
 from .checkpoints import read_object
+from .identity import fingerprint
 from .lora import LoraSettings, place
 from .merging import merge, require_peft
 from .remote import FetchError, fetch, is_remote, one_line
@@ -68,6 +69,7 @@ def load_adapter(model: Any, where: str | Path, *, family: str, time_prompts: bo
     config = read_object(folder / CONFIG, AdapterError)
     settings = _settings(folder, config)
     _check_class(folder, config, family)
+    _check_base(folder, record, model)
     try:
         merge(model, place(model, _weights(folder), settings, family))
     except AdapterError as e:
@@ -177,6 +179,18 @@ def _check_class(folder: Path, config: dict[str, Any], family: str) -> None:
     made_for = next((m for m, c in NAMES.items() if c == name), family)
     if made_for != family:
         raise AdapterError(f"{folder} was made for {made_for} ({name}), this model is {family}: use one of its own")
+
+
+def _check_base(folder: Path, record: Record, model: Any) -> None:
+    """Stop an adapter whose record names another base: a sibling of the same shapes would take it without a word."""
+    if record.base is None:
+        return
+    found = fingerprint(model)
+    if found is not None and found != record.base:
+        raise AdapterError(
+            f"{folder} was trained on another base ({record.base}, this model is {found}): load the model that it "
+            f"was trained on, or take base out of its {Record.FILE}"
+        )
 
 
 def _weights(folder: Path) -> dict[str, Tensor]:

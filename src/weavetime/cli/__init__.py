@@ -1,4 +1,4 @@
-"""The command line: `weavetime ask · watch · demo · bench`. Commands import the model code when they run."""
+"""The command line: `weavetime ask · watch · demo · train · merge · bench`. Commands import model code when they run."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from ..errors import WeaveTimeError
 from .ask import ask
 from .bench import bench
 from .demo import demo
+from .merge import merge
+from .train import train
 from .watch import watch
 
 app = typer.Typer(
@@ -20,7 +22,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (ask, watch, demo, bench):
+for command in (ask, watch, demo, bench, train, merge):
     app.command()(command)
 
 
