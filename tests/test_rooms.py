@@ -23,15 +23,17 @@ ARROWS: dict[str, set[str]] = {
     "ops": set(),
     "memory": {"ops", "types", "config"},
     "focus": {"ops", "types", "config"},
-    "backbones": {"ops", "types", "config"},  # config: the record beside a model's or an adapter's weights
+    "hub": set(),
+    "backbones": {"ops", "types", "config", "hub"},  # config: the record beside a model's or an adapter's weights
     "engine": {"backbones", "memory", "focus"},  # focus: the gate of a prefill, and modes that choose inside their pass
     "reply": {"engine"},
     "stream": {"video", "reply"},
     "loading": {"stream"},
     "bench": {"loading"},
     "world": {"types"},
+    "data": {"video", "hub"},
     "eval": {"loading", "world"},
-    "train": {"loading", "world", "eval"},
+    "train": {"loading", "world", "eval", "data"},
     "serve": {"loading"},
     # The command line reaches any room, but inside its functions: `weavetime --help` loads no model code.
     "cli": {"config"},

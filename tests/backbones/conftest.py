@@ -1,27 +1,27 @@
-"""Tiny models of both families on disk, adapters made with PEFT itself, and a stand-in hub server on loopback."""
+"""Tiny models of both families on disk, adapters made with PEFT itself, and the stand-in for both hubs."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from tests.stand import Stand, serve
 from transformers import (
     LlavaOnevisionConfig,
     LlavaOnevisionForConditionalGeneration,
     Qwen2VLConfig,
     Qwen2VLForConditionalGeneration,
 )
+
+from weavetime.hub import files
 
 FAMILIES = ("llava_onevision", "qwen2_vl")
 TEXT = {
@@ -138,106 +138,15 @@ def to_older_layout(key: str, family: str) -> str:
     return start + new
 
 
-@dataclass
-class Stand:
-    """A stand-in for a hub. `files` is what is listed; `sent` overrides what is sent; `gets` counts requests."""
-
-    url: str = ""
-    files: dict[str, bytes] = field(default_factory=dict)
-    sent: dict[str, bytes] = field(default_factory=dict)
-    sha: dict[str, str] = field(default_factory=dict)
-    listing: Any = None
-    cut: bool = False  # announce the whole file, send half, hang up
-    gets: list[str] = field(default_factory=list)
-
-    def add(self, folder: Path, prefix: str = "") -> None:
-        for path in folder.rglob("*"):
-            if path.is_file():
-                self.files[prefix + path.relative_to(folder).as_posix()] = path.read_bytes()
-
-    def entries(self) -> list[dict[str, Any]]:
-        return [
-            {
-                "Path": name,
-                "Name": name.split("/")[-1],
-                "Type": "blob",
-                "Size": len(data),
-                "Sha256": self.sha.get(name, hashlib.sha256(data).hexdigest()),
-            }
-            for name, data in self.files.items()
-        ] + [{"Path": "sub", "Name": "sub", "Type": "tree", "Size": 0, "Sha256": ""}]
-
-
-class _Handler(BaseHTTPRequestHandler):
-    stand: Stand
-    model_id = "someone/adapter"
-    commit = "0123456789abcdef0123456789abcdef01234567"
-
-    def log_message(self, format: str, *args: Any) -> None:
-        pass
-
-    def do_HEAD(self) -> None:
-        self.do_GET()
-
-    def do_GET(self) -> None:
-        stand, url = self.stand, urlsplit(self.path)
-        stand.gets.append(self.path)
-        query = parse_qs(url.query)
-        scope = f"/api/v1/models/{self.model_id}/repo"
-        if url.path == f"{scope}/files":
-            listing = {"Code": 200, "Success": True, "Data": {"Files": stand.entries()}}
-            self._json(stand.listing if stand.listing is not None else listing)
-        elif url.path == scope and query["FilePath"][0] in stand.files:
-            self._file(query["FilePath"][0])
-        elif url.path.startswith(f"/api/models/{self.model_id}/revision/"):
-            self._json({"id": self.model_id, "sha": self.commit, "siblings": [{"rfilename": f} for f in stand.files]})
-        elif url.path.startswith(f"/api/models/{self.model_id}/tree/"):
-            self._json([{"type": "file", "path": f, "size": len(d), "oid": _oid(d)} for f, d in stand.files.items()])
-        elif url.path.startswith(f"/{self.model_id}/resolve/"):
-            self._file(url.path.split("/", 5)[5])
-        else:
-            self.send_response(404)
-            self.send_header("X-Error-Code", "RepoNotFound")
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-
-    def _json(self, content: Any) -> None:
-        self._send(content if isinstance(content, bytes) else json.dumps(content).encode(), {})
-
-    def _file(self, name: str) -> None:
-        data = self.stand.files[name]
-        headers = {"ETag": f'"{_oid(data)}"', "X-Repo-Commit": self.commit}
-        self._send(self.stand.sent.get(name, data), headers, cut=self.stand.cut)
-
-    def _send(self, data: bytes, headers: dict[str, str], cut: bool = False) -> None:
-        self.send_response(200)
-        for name, value in {**headers, "Content-Length": str(len(data))}.items():
-            self.send_header(name, value)
-        self.end_headers()
-        if self.command == "GET":
-            self.wfile.write(data[: len(data) // 2] if cut else data)
-
-
-def _oid(data: bytes) -> str:
-    return hashlib.sha1(f"blob {len(data)}\0".encode() + data).hexdigest()
-
-
 @pytest.fixture
 def stand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stand]:
     """The server, with the ModelScope endpoint and our cache pointed at it."""
-    stand = Stand()
-    handler = type("Handler", (_Handler,), {"stand": stand})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
-    thread.start()
-    stand.url = f"http://127.0.0.1:{server.server_port}"
+    monkeypatch.setattr(files, "PAUSE", 0.001)
     monkeypatch.delenv("MODELSCOPE_ENDPOINT", raising=False)
-    monkeypatch.setenv("MODELSCOPE_DOMAIN", stand.url)
     monkeypatch.setenv("WEAVETIME_CACHE", str(tmp_path / "cache"))
-    yield stand
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with serve() as stand:
+        monkeypatch.setenv("MODELSCOPE_DOMAIN", stand.url)
+        yield stand
 
 
 @pytest.fixture

@@ -17,10 +17,10 @@ import torch
 from torch.testing import assert_close
 from transformers import AutoModelForImageTextToText
 
-from weavetime.backbones import modelscope
 from weavetime.backbones.adapters import load_adapter, locate
 from weavetime.config import Record
 from weavetime.errors import AdapterError
+from weavetime.hub import modelscope
 
 pytest.importorskip("peft")
 EXACT = {"atol": 1e-5, "rtol": 0.0}
@@ -400,7 +400,7 @@ SPOILT = {
     "long": "bytes came",
     "cut": "bytes came|connection broke",
     "checksum": "sha256",
-    "outside": "outside the model",
+    "outside": "outside the repository",
     "refused": "no access",
     "not json": "JSON",
     "odd json": "not understood",
@@ -419,7 +419,7 @@ def test_modelscope_spoilt(kit: SimpleNamespace, tmp_path: Path, stand: Any, how
     assert kit.digest(model) == before
     left = [p.name for p in (tmp_path / "cache").rglob("*") if p.is_file()]
     assert "adapter_model.safetensors" not in left
-    assert not any(p.endswith(".part") for p in left)
+    assert any(p.endswith(".part") for p in left) is (how in ("cut", "short"))  # the next run goes on from there
     assert not (tmp_path / "outside.json").exists()
 
 

@@ -13,11 +13,11 @@ from torch import Tensor
 
 from ..config import Record
 from ..errors import AdapterError, ModelError
+from ..hub import FetchError, fetch, is_remote, one_line
 from .checkpoints import read_object
 from .identity import fingerprint
 from .lora import LoraSettings, place
 from .merging import merge, require_peft
-from .remote import FetchError, fetch, is_remote, one_line
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 FILES = (CONFIG, WEIGHTS, Record.FILE)

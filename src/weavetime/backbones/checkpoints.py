@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 
 from ..config import Record
 from ..errors import ModelError, OutOfMemoryError, WeaveTimeError
-from .remote import FetchError, fetch, is_remote, one_line
+from ..hub import FetchError, fetch, is_remote, one_line
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
