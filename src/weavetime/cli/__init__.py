@@ -1,4 +1,4 @@
-"""The command line: `weavetime ask · watch · demo · train · merge · bench`. Commands import model code when they run."""
+"""The command line: `weavetime ask · watch · demo · train · merge · bench`. Model code is imported when they run."""
 
 from __future__ import annotations
 

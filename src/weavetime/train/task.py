@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
@@ -98,4 +98,8 @@ def make_task(recipe: Recipe) -> Task:
         raise RecipeError(f"{recipe.name}: unknown task {recipe.task!r}{nearest(recipe.task, TASKS)}")
     module, _, name = TASKS[recipe.task].partition(":")
     cls: type[Task] = getattr(import_module(module), name)
+    known = [f.name for kind in (Recipe, cls.Settings) for f in fields(kind) if f.name not in ("name", "sections")]
+    for key in recipe.sections:
+        if key not in known:
+            raise RecipeError(f"{recipe.name}: unknown {key!r}{nearest(key, known)}")
     return cls(recipe, build(cls.Settings, recipe.sections, recipe.name))

@@ -13,7 +13,7 @@ import torch
 from accelerate.utils import gather_object
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
-from transformers import Trainer, TrainingArguments
+from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from ..errors import NumericsError
 from .bad import BadSamples
@@ -56,7 +56,7 @@ class TaskTrainer(Trainer):  # type: ignore[misc]  # transformers is not typed
             data_collator=_Collate(task),
             train_dataset=task.dataset,
             eval_dataset=(),  # evaluate() below asks the task
-            callbacks=callbacks,
+            callbacks=[*callbacks, _Epochs(task)],
         )
         self.bad = BadSamples(Path(args.output_dir), most_bad, writes=args.should_save)
         self._seen = torch.zeros(2, dtype=torch.float64)  # tokens and samples since the last log, of all processes
@@ -196,6 +196,17 @@ class TaskTrainer(Trainer):  # type: ignore[misc]  # transformers is not typed
             super()._load_from_checkpoint(resume_from_checkpoint, model)
         else:
             self.task.restore(Path(resume_from_checkpoint))
+
+
+class _Epochs(TrainerCallback):  # type: ignore[misc]  # transformers is not typed
+    """Tells the dataset its epoch: accelerate does so only where one process reads all of it."""
+
+    def __init__(self, task: Task) -> None:
+        self.dataset: Any = task.dataset
+
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, **more: Any) -> None:
+        if hasattr(self.dataset, "set_epoch"):
+            self.dataset.set_epoch(int(state.epoch or 0))
 
 
 class _Collate:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,9 @@ class HostTask:
         decoder = self.backbone.decoder
         self.kernels = use_liger(decoder, recipe.run.liger)
         if recipe.run.gradient_checkpointing:
-            decoder.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+            name = "activation_checkpointing_enable"  # older releases have the other name alone
+            enable = getattr(decoder, name, None) or decoder.gradient_checkpointing_enable
+            enable({"use_reentrant": False})
         self.blocks: Sequence[str] = (type(decoder.layers[0]).__name__,)
         self.module: nn.Module = tune(host, checkpoint.family, recipe)
 
@@ -107,7 +110,9 @@ def _with_lora(host: Any, lora: Lora, projector: list[str] | None, recipe: Recip
         modules_to_save=projector,
         base_model_name_or_path=recipe.model,
     )
-    wrapped = peft.get_peft_model(host, settings)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)  # PEFT asks by the older name
+        wrapped = peft.get_peft_model(host, settings)
     settings.base_model_name_or_path = recipe.model  # PEFT puts the folder on this machine there
     return wrapped
 
