@@ -31,7 +31,7 @@ class LlavaOneVision(Backbone):
     @property
     def newline(self) -> Tensor:
         """`image_newline`, (hidden,)."""
-        return self.model.model.image_newline.detach()
+        return self.model.model.image_newline
 
     @property
     def closing(self) -> tuple[int, ...]:

@@ -54,15 +54,18 @@ class Qwen2VL(Backbone):
         return Grid(h, w, h // unit, w // unit)
 
     def features(self, pixels: Tensor, grid: Grid) -> Tensor:
-        """Patches in the tower's order (merge windows together), each frame standing for both of its temporal patch."""
+        """Patches in the tower's order (merge windows together), each frame standing for both of its temporal patch.
+
+        Frames that share a temporal patch come as (steps, frames, 3, height, width), and make one step's tokens.
+        """
         config = self.model.config.vision_config
         merge, patch, depth = config.spatial_merge_size, config.patch_size, config.temporal_patch_size
         x = self.normalise(pixels)
+        x = x[:, None].expand(-1, depth, -1, -1, -1) if x.dim() == 4 else x
         frames = x.shape[0]
-        # (frames, channel, rows, merge, patch, columns, merge, patch)
-        x = x.view(frames, 3, grid.rows, merge, patch, grid.columns, merge, patch)
-        x = x.permute(0, 2, 5, 3, 6, 1, 4, 7)[..., None, :, :].expand(-1, -1, -1, -1, -1, -1, depth, -1, -1)
-        patches = x.reshape(frames * grid.tokens * merge * merge, 3 * depth * patch * patch)
+        # (frames, time, channel, rows, merge, patch, columns, merge, patch)
+        x = x.reshape(frames, depth, 3, grid.rows, merge, patch, grid.columns, merge, patch)
+        patches = x.permute(0, 3, 6, 4, 7, 2, 1, 5, 8).reshape(-1, 3 * depth * patch * patch)
         thw = torch.tensor([[1, grid.rows * merge, grid.columns * merge]], device=x.device).expand(frames, -1)
         out = self.vision(patches, grid_thw=thw, return_dict=True)
         return out.pooler_output.view(frames, grid.tokens, -1)

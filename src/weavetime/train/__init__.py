@@ -1,0 +1,1 @@
+"""Training: samples with temporal reconstruction, and the trainer."""

@@ -1,0 +1,123 @@
+"""A sample as tokens, laid out as a stream lays them out: sink, steps, conversation (docs/method.md §1)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from ..backbones import Backbone, Grid
+from ..ops import place, text_positions
+from ..types import Frame
+from .losses import IGNORED
+
+VISUAL = -2
+"""Stands among token ids for a visual token."""
+RECONSTRUCTION, ANSWER = 1, 2
+"""Parts of the loss."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What is shown at once: one frame, or two where a temporal patch holds two. start, end: seconds, its true time."""
+
+    frames: tuple[Frame, ...]
+    start: float
+    end: float
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """A question, its answer, and the part of the loss that the answer belongs to."""
+
+    question: str
+    answer: str
+    part: int = ANSWER
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """A sample ready for the model, L tokens.
+
+    ids: int64 (L,), with NEWLINE and VISUAL. labels: int64 (L,), ids where a token is learnt, else -100; not shifted.
+    parts: int8 (L,), which part of the loss a label counts in, 0 for none. positions: int64 (axes, L). pixels: uint8
+    (steps, 3, height, width) as displayed, resized to the grid; (steps, 2, 3, height, width) with two frames a step.
+    """
+
+    ids: Tensor
+    labels: Tensor
+    parts: Tensor
+    positions: Tensor
+    pixels: Tensor
+    grid: Grid
+
+
+def encode(backbone: Backbone, steps: Sequence[Step], order: Sequence[int], turns: Sequence[Turn]) -> Encoded:
+    """Show `steps`, ascending in time, in `order`, under their times as they ascend; then the conversation."""
+    grid = backbone.grid(*steps[0].frames[0].pixels.shape[:2])
+    sink = backbone.sink[0].tolist()
+    ids, layouts = list(sink), []
+    for step in steps:
+        prompt = backbone.encode(stamp(backbone, step) + backbone.opening) if backbone.time_prompts else []
+        closing = backbone.closing if backbone.time_prompts else ()
+        ids += [*prompt, *[VISUAL] * grid.tokens, *closing]
+        layouts.append(backbone.block(grid, len(prompt)))
+    text, parts = _conversation(backbone, turns)
+    placed = place(layouts, len(sink), backbone.axes)
+    where = [text_positions(0, len(sink), backbone.axes), placed.positions]
+    where.append(text_positions(placed.end, len(text), backbone.axes))
+    parts = [0] * len(ids) + parts
+    ids += text
+    learnt = [token if part else IGNORED for token, part in zip(ids, parts, strict=True)]
+    return Encoded(
+        torch.tensor(ids),
+        torch.tensor(learnt),
+        torch.tensor(parts, dtype=torch.int8),
+        torch.cat(where, 1),
+        _pixels([steps[i] for i in order], grid),
+        grid,
+    )
+
+
+def stamp(backbone: Backbone, step: Step) -> str:
+    """The time prompt of a step."""
+    return backbone.strings.time.format(start=step.start, end=step.end)
+
+
+def _conversation(backbone: Backbone, turns: Sequence[Turn]) -> tuple[list[int], list[int]]:
+    """Tokens after the steps, and the part of the loss of each: answers and the mark that ends them."""
+    words = backbone.strings
+    asked, said = words.turn.split("{a}")
+    ids = [] if backbone.time_prompts else list(backbone.closing)
+    parts = [0] * len(ids)
+    for i, turn in enumerate(turns):
+        last = i == len(turns) - 1
+        before = backbone.encode((words.question if last else asked).format(q=turn.question))
+        answer = backbone.encode(turn.answer)
+        after = backbone.encode(said)
+        after = after[:1] if last else after
+        ids += before + answer + after
+        parts += [0] * len(before) + [turn.part] * (len(answer) + 1) + [0] * (len(after) - 1)
+    return ids, parts
+
+
+def _pixels(steps: Sequence[Step], grid: Grid) -> Tensor:
+    """Pictures as the backbone's own step resizes them, which are 8-bit values."""
+    shown = [torch.stack([_resized(frame, grid) for frame in step.frames]) for step in steps]
+    pixels = torch.stack(shown)
+    return pixels[:, 0] if pixels.shape[1] == 1 else pixels
+
+
+def _resized(frame: Frame, grid: Grid) -> Tensor:
+    pixels = frame.pixels
+    if not isinstance(pixels, Tensor):
+        pixels = torch.from_numpy(np.require(pixels, requirements=["C", "W"]))
+    picture, size = pixels.permute(2, 0, 1), (grid.height, grid.width)
+    if picture.shape[-2:] == size:
+        return picture
+    scaled = functional.interpolate(picture[None].float(), size, mode="bicubic", antialias=True, align_corners=False)
+    return scaled[0].round_().clamp_(0, 255).to(torch.uint8)
