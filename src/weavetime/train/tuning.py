@@ -42,9 +42,7 @@ class HostTask:
         decoder = self.backbone.decoder
         self.kernels = use_liger(decoder, recipe.run.liger)
         if recipe.run.gradient_checkpointing:
-            name = "activation_checkpointing_enable"  # older releases have the other name alone
-            enable = getattr(decoder, name, None) or decoder.gradient_checkpointing_enable
-            enable({"use_reentrant": False})
+            checkpoint_activations(decoder)
         self.blocks: Sequence[str] = (type(decoder.layers[0]).__name__,)
         self.module: nn.Module = tune(host, checkpoint.family, recipe)
 
@@ -75,6 +73,13 @@ class HostTask:
         names = {n for n, p in self.module.named_parameters() if p.requires_grad}
         if outcome.unexpected_keys or names & set(outcome.missing_keys):
             raise ModelError(f"{folder} does not hold what this recipe trains: was it changed since?")
+
+
+def checkpoint_activations(decoder: Any) -> None:
+    """Keep no activations inside the decoder's layers: the backward pass makes them anew."""
+    name = "activation_checkpointing_enable"  # older releases have the other name alone
+    enable = getattr(decoder, name, None) or decoder.gradient_checkpointing_enable
+    enable({"use_reentrant": False})
 
 
 def tune(host: Any, family: str, recipe: Recipe) -> nn.Module:
@@ -108,7 +113,6 @@ def _with_lora(host: Any, lora: Lora, projector: list[str] | None, recipe: Recip
         lora_dropout=lora.dropout,
         target_modules=regex,
         modules_to_save=projector,
-        base_model_name_or_path=recipe.model,
     )
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)  # PEFT asks by the older name
