@@ -77,18 +77,23 @@ def stream(path: str | Path) -> Iterator[tuple[str, Any]]:
     Raises DataError where the file is broken.
     """
     path = Path(path)
-    for where, data in _samples(path, format_of(path)):
-        try:
-            value = _json(data)
-        except DataError as e:
-            raise DataError(f"{where}: {e}") from e
-        yield where, value
+    for where, data in raw(path):
+        yield where, decoded(data, where)
 
 
-def _samples(path: Path, form: Format) -> Iterator[tuple[str, bytes]]:
+def decoded(data: bytes, where: str) -> Any:
+    """The JSON value of one sample of `raw`. Raises DataError."""
+    try:
+        return _json(data)
+    except DataError as e:
+        raise DataError(f"{where}: {e}") from e
+
+
+def raw(path: Path) -> Iterator[tuple[str, bytes]]:
+    """Every sample in order, where it stands and its bytes: so one that is no JSON does not end the reading."""
     with _opened(path) as file, _opened(path) as again:
-        if form == "jsonl":
-            yield from ((f"{path}:{n}", line) for n, line in enumerate(file, 1) if line.strip())
+        if format_of(path) == "jsonl":
+            yield from ((f"{path}:{n}", line) for n, line in enumerate(file, 1) if _is_sample(line))
             return
         for start, end in _array_spans(file, path):
             again.seek(start)
@@ -157,11 +162,15 @@ def _json(data: bytes) -> Any:
 # Where samples lie
 
 
+def _is_sample(line: bytes) -> bool:
+    return bool(line.strip()) and not _OFFSETS.match(line)
+
+
 def _line_spans(file: IO[bytes], path: Path) -> Iterator[tuple[int, int]]:
     """Start and end of each line that is not blank."""
     at = 0
     for line in file:
-        if line.strip():
+        if _is_sample(line):
             yield at, at + len(line)
         at += len(line)
 
