@@ -24,6 +24,7 @@ FORMATS: dict[str, Format] = {".jsonl": "jsonl", ".json": "llava"}
 
 CHUNK = 1 << 20
 LONGEST = 1 << 28  # characters of a sample in an array: beyond, it is broken
+_OFFSETS = re.compile(rb"\s*\[\s*\d")  # published files end with a line of the offsets of lines: no sample
 _SPACE = re.compile(r"[ \t\r\n]*")
 _SCAN = json.JSONDecoder().raw_decode
 
