@@ -55,17 +55,19 @@ def parse(value: Any, where: str | None = None) -> Record:
 def _chat(value: dict[str, Any]) -> Record:
     said: list[tuple[Any, str]] = []
     videos: list[dict[str, Any]] = []
+    late = False
     for message in _list(value["messages"]):
         if not isinstance(message, dict) or not {"role", "content"} <= message.keys():
             raise DataError(f"a message is an object with role and content, got {_short(message)}")
         text, found = _content(message["content"])
-        if found and said:
-            raise DataError("the video must stand in the first message")
+        late = late or bool(found and said)
         videos += found
         said.append((message["role"], text))
     turns = _turns(said, CHAT)
     if len(videos) != 1:
         raise DataError(f"a sample has one video, this one has {len(videos)}")
+    if late:
+        raise DataError("the video must stand in the first message")
     beside = {k: v for k, v in value.items() if k != "messages"}
     return _record({**beside, **{k: v for k, v in videos[0].items() if k != "type"}}, turns)
 
