@@ -1,4 +1,4 @@
-"""The command line: `weavetime ask · watch · demo · train · merge · bench`. Model code is imported when they run."""
+"""The command line: `weavetime ask · watch · demo · train · merge · data · bench`. They import model code as they run."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import typer
 from ..errors import WeaveTimeError
 from .ask import ask
 from .bench import bench
+from .data import data
 from .demo import demo
 from .merge import merge
 from .train import train
@@ -24,6 +25,7 @@ app = typer.Typer(
 )
 for command in (ask, watch, demo, bench, train, merge):
     app.command()(command)
+app.add_typer(data)
 
 
 def _version(wanted: bool) -> None:
