@@ -10,9 +10,9 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "video"))
 
-from made_clips import make_clip, number, own_times, steady
+from made_clips import make_clip, make_sound, number, on_screen, own_times, steady
 
-__all__ = ["chat", "llava", "make_clip", "number", "own_times", "steady", "write_lines"]
+__all__ = ["chat", "llava", "make_clip", "make_sound", "number", "on_screen", "own_times", "steady", "write_lines"]
 
 TURNS = (("What happens, ünd why?", "It rains."), ("And then?", "It stops: 5 < 6 {x}."))
 
