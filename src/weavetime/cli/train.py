@@ -84,7 +84,7 @@ def _dry_run(recipe: Recipe) -> None:
         table.add_row(part, f"{count:,}")
     table.add_row("all", f"{found.trained:,} of {found.total:,}", style="bold")
     console.print(table)
-    console.print(f"{found.samples:,} samples, {found.per_step} a step with one process, {found.steps:,} steps")
+    console.print(f"{found.amount}, {found.per_step} a step with one process, {found.steps:,} steps")
     for line in getattr(task, "notes", ()):
         console.print(line)
 

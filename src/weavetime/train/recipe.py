@@ -60,7 +60,7 @@ class Optimiser:
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """How the run goes; nothing here but bf16 and seed changes what is learnt.
+    """How the run goes; nothing here but bf16 and seed (of dropout and the order of samples) changes what is learnt.
 
     liger: its kernels in the language model, `auto` where the package and a CUDA card are there. workers: processes
     that read samples. evaluate_every, save_every, log_every: steps. keep: checkpoints kept. max_bad: samples that

@@ -28,13 +28,21 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Plan:
-    """What a recipe would train. modules: trained parameters by part. samples: of the data. steps: of the optimiser."""
+    """What a recipe would train. modules: trained parameters by part. samples: of the data, None where it has no end.
+
+    per_step: samples of one optimiser step. steps: how many of those.
+    """
 
     modules: dict[str, int]
     total: int
-    samples: int
+    samples: int | None
     per_step: int
     steps: int
+
+    @property
+    def amount(self) -> str:
+        """How many samples, in words."""
+        return "samples without end" if self.samples is None else f"{self.samples:,} samples"
 
     @property
     def trained(self) -> int:
@@ -50,8 +58,11 @@ def plan(task: Task, recipe: Recipe, processes: int = 1) -> Plan:
             part = _part(name)
             modules[part] = modules.get(part, 0) + parameter.numel()
     how = recipe.optimiser
-    samples = len(task.dataset)  # type: ignore[arg-type]
-    batches = math.ceil(samples / how.batch / processes)
+    data: Any = task.dataset
+    samples = len(data) if hasattr(data, "__len__") else None
+    if samples is None and how.max_steps is None:
+        raise RecipeError(f"{recipe.name}: this data has no end: say optimiser.max_steps")
+    batches = math.ceil((samples or 0) / how.batch / processes)
     an_epoch = max(1, math.ceil(batches / how.accumulation))
     steps = how.max_steps or math.ceil(how.epochs * an_epoch)
     total = sum(p.numel() for p in task.module.parameters())
@@ -88,7 +99,7 @@ def train(recipe: Recipe, *, resume: bool = False, say: Say = print) -> dict[str
             say(line)
         _write_recipe(recipe, output)
         found = plan(task, recipe, args.world_size)
-        say(f"{found.trained:,} of {found.total:,} parameters, {found.samples:,} samples, {found.steps:,} steps")
+        say(f"{found.trained:,} of {found.total:,} parameters, {found.amount}, {found.steps:,} steps")
         for line in getattr(task, "notes", ()):
             say(line)
     trainer.bad.start(json.loads((start / STATE).read_text())["global_step"] if start else 0)

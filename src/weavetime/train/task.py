@@ -34,9 +34,12 @@ class Term:
 class Refused(Protocol):
     """A sample that cannot be used: its index, where it stands (file and line), and why."""
 
-    index: int
-    where: str
-    reason: str
+    @property
+    def index(self) -> int: ...
+    @property
+    def where(self) -> str: ...
+    @property
+    def reason(self) -> str: ...
 
 
 @dataclass(frozen=True, slots=True)
