@@ -1,0 +1,8 @@
+"""StreamWorld: generated streams and questions whose answers and evidence are known."""
+
+from .questions import FAMILIES, NOW, Asked, ask, questions
+from .render import Renderer
+from .script import SPLITS, Script
+from .sprites import COLOURS, KINDS, TEXTS
+
+__all__ = ["COLOURS", "FAMILIES", "KINDS", "NOW", "SPLITS", "TEXTS", "Asked", "Renderer", "Script", "ask", "questions"]
