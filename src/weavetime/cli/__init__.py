@@ -1,4 +1,4 @@
-"""The command line: `weavetime ask · watch · demo · train · merge · data · bench`. They import model code as they run."""
+"""The command line: `weavetime` and its commands, each of which imports model code when it runs."""
 
 from __future__ import annotations
 

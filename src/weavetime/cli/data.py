@@ -129,9 +129,7 @@ def check(
         Path | None, typer.Option(metavar="DIR", help="Where relative video paths start. Default: beside each file.")
     ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Only open videos; decode nothing.")] = False,
-    jobs: Annotated[
-        int | None, typer.Option(min=1, help="Videos read at once. Default: one a core.")
-    ] = None,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Videos read at once. Default: one a core.")] = None,
     out: Annotated[
         Path | None, typer.Option("--json", metavar="OUT", help="Write everything that was found to a file.")
     ] = None,

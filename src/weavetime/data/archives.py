@@ -19,6 +19,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from ..errors import DataError
+from ..hub import one_line
 
 CHUNK = 1 << 20
 RESERVE = 1 << 26  # bytes left free on the disk
@@ -66,7 +67,7 @@ def _number(path: str) -> int:
     value = 0
     for letter in mark:
         value = value * 26 + ord(letter) - ord("a")
-    return value
+    return value + 1  # aa is the first, as 1 or 0 is
 
 
 def unpack(pieces: Sequence[Path], folder: Path, told: Callable[[int], None] = lambda n: None) -> list[Unpacked]:
@@ -83,8 +84,10 @@ def unpack(pieces: Sequence[Path], folder: Path, told: Callable[[int], None] = l
         for unpacked in _zip(pieces, place) if _is_zip(name) else _tar(pieces, place):
             found.append(unpacked)
             told(len(found))
-    except DAMAGED as e:
-        raise DataError(f"{name} is damaged, or no archive that is understood: {e or type(e).__name__}") from e
+    except (*DAMAGED, OSError) as e:
+        if isinstance(e, OSError) and e.errno is not None:  # the disk's; those of gzip and bz2 have no number
+            raise
+        raise DataError(f"{name} is damaged, or no archive that is understood: {one_line(e)}") from e
     except RuntimeError as e:  # zipfile has no other word for a password
         raise DataError(f"{name} cannot be unpacked: {e}") from e
     finally:
