@@ -158,7 +158,7 @@ def steps(sample: Sample, parameters: list[nn.Parameter], count: int, device: to
         if i >= 2:
             taken.append(time.perf_counter() - start)
         if not torch.isfinite(loss):
-            raise SystemExit(f"the loss is {float(loss)}: nothing measured")
+            raise SystemExit(f"the loss is {float(loss.detach())}: nothing measured")
     return taken
 
 

@@ -70,7 +70,7 @@ def written(folder: Path, family: str, videos: Path, **more: Any) -> Path:
     values = {
         "model": str(base),
         "output": str(folder / "run"),
-        "window": 144,
+        "window": 100,
         "tuning": {
             "lora": {"r": 32, "alpha": 64, "dropout": 0.0, "targets": [*DECODER_LINEARS, "lm_head"]},
             "projector": True,
@@ -137,7 +137,7 @@ def test_from_videos_to_an_adapter(
     assert held[1]["eval_loss_answer"] < held[0]["eval_loss_answer"]
 
     engine = wt.load(tmp_path / "base", adapter=tmp_path / "run")
-    assert (engine.record.time_prompts, engine.record.window, engine.record.recipe) == (True, 144, "mine")
+    assert (engine.record.time_prompts, engine.record.window, engine.record.recipe) == (True, 100, "mine")
     with engine.stream() as stream:
         stream.feed(tiny.frames(4))
         stream.ask("First?")

@@ -99,7 +99,7 @@ class TaskTrainer(Trainer):  # type: ignore[misc]  # transformers is not typed
         loss = torch.stack(list(weighted.values())).sum() / num_items_in_batch
         if not bool(torch.isfinite(loss)):
             raise NumericsError(
-                f"the loss is {float(loss)} at step {self.state.global_step + 1}: lower the learning rate, or look at "
+                f"the loss is {float(loss.detach())} at step {self.state.global_step + 1}: lower the learning rate, or look at "
                 "the samples of this step"
             )
         for name, pair in plain.items():
