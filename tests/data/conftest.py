@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import io
+import sys
 import tarfile
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
+from types import SimpleNamespace
 
 import av
 import numpy as np
 import pytest
 from tests.stand import Stand, serve
 
+from weavetime.cli import main
 from weavetime.hub import files
 
 
@@ -66,5 +70,24 @@ def make_video() -> Callable[..., Path]:
                 out.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
             out.mux(stream.encode())
         return path
+
+    return call
+
+
+@pytest.fixture
+def call(monkeypatch: pytest.MonkeyPatch) -> Callable[..., SimpleNamespace]:
+    """Runs weavetime in this process: its exit code and what it wrote."""
+
+    def call(*arguments: object) -> SimpleNamespace:
+        out, err = io.StringIO(), io.StringIO()
+        monkeypatch.setenv("COLUMNS", "200")
+        monkeypatch.setattr(sys, "argv", ["weavetime", *map(str, arguments)])
+        with redirect_stdout(out), redirect_stderr(err):
+            try:
+                main()
+                code = 0
+            except SystemExit as left:
+                code = int(left.code or 0)
+        return SimpleNamespace(code=code, out=out.getvalue(), err=err.getvalue())
 
     return call
