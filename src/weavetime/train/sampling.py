@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import math
+import os
 import random
 import warnings
 from collections.abc import Iterable, Iterator
@@ -22,6 +24,10 @@ T = TypeVar("T")
 
 SLACK = 1.0  # seconds by which an annotation's end may lie after the video's own
 AHEAD = 4  # decoded frames that wait
+
+# A decoder that was read here and lies in a reference cycle must not be freed in a forked worker: it would wait there
+# for its threads, which only this process has.
+os.register_at_fork(before=gc.collect)
 
 
 def read_frames(record: Record, *, fps: float, most: int | None, beta: float, rng: random.Random) -> list[Frame]:
