@@ -24,11 +24,12 @@ Make = Callable[..., Path]
 
 @pytest.fixture(scope="module")
 def videos(tmp_path_factory: pytest.TempPathFactory, make_video: Make) -> Path:
-    """whole.mp4 of 6 s and 60 pictures; cut.mp4, whose last third is missing; text.mp4; a folder of three images."""
+    """whole.mp4 of 6 s and 60 pictures; cut.mp4, whose last third is missing; late.mp4, whose last 0.7 s are; text.mp4; a folder of three images."""
     folder = tmp_path_factory.mktemp("videos")
     make_video(folder / "whole.mp4", 60)
     data = make_video(folder / "long.mp4", 200, front=True).read_bytes()
     (folder / "cut.mp4").write_bytes(data[: len(data) * 2 // 3])
+    (folder / "late.mp4").write_bytes(data[: len(data) * 963 // 1000])
     (folder / "text.mp4").write_text("not a video\n" * 100)
     (folder / "empty.mp4").write_bytes(b"")
     (folder / "images").mkdir()

@@ -259,6 +259,15 @@ def test_a_new_revision_takes_the_place_of_the_old(full: Stand, tmp_path: Path, 
     assert len(full.downloads()) == 2
 
 
+def test_a_damaged_note_is_said(full: Stand, tmp_path: Path, hub: str) -> None:
+    run(f"{hub}:someone/data", tmp_path, include=("README.md",))
+    [note] = (tmp_path / get.STATE / "done").iterdir()
+    for text in ("", "[]", "{}", '{"files": [], "holds": 3}'):
+        note.write_text(text)
+        with pytest.raises(DataError, match="is damaged: delete it"):
+            run(f"{hub}:someone/data", tmp_path)
+
+
 def test_pieces_must_all_be_there(full: Stand, tmp_path: Path, hub: str) -> None:
     del full.files["2_3_m/more.tar.partab"]
     with pytest.raises(DataError, match="pieces of which some are missing"):

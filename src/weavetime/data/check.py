@@ -122,7 +122,8 @@ def _samples(files: Iterable[Path], settings: CheckSettings, report: Report) -> 
             for where, data in raw(file):
                 yield where, _sample(where, data, root)
         except DataError as e:
-            report.problems.append(Problem("file", str(file), str(e), 0))
+            what = str(e).removeprefix(str(file)).lstrip(":, ")
+            report.problems.append(Problem("file", str(file), what, 0))
 
 
 def _sample(where: str, data: bytes, root: Path) -> Record | Problem:

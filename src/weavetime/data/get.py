@@ -210,11 +210,11 @@ def _note_path(folder: Path, unit: Unit) -> Path:
 def _note(folder: Path, unit: Unit) -> dict[str, Any] | None:
     try:
         note = json.loads(_note_path(folder, unit).read_text())
+        return {"files": note["files"], "holds": [(str(path), int(size)) for path, size in note["holds"]]}
     except FileNotFoundError:
         return None
-    except ValueError as e:
+    except (ValueError, KeyError, TypeError) as e:
         raise DataError(f"{_note_path(folder, unit)} is damaged: delete it, and run again") from e
-    return dict(note)
 
 
 def _is_done(folder: Path, unit: Unit) -> bool:
