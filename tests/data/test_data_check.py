@@ -24,7 +24,7 @@ Make = Callable[..., Path]
 
 @pytest.fixture(scope="module")
 def videos(tmp_path_factory: pytest.TempPathFactory, make_video: Make) -> Path:
-    """whole.mp4 of 6 s and 60 pictures; cut.mp4, whose last third is missing; late.mp4, whose last 0.7 s are; text.mp4; a folder of three images."""
+    """whole.mp4 of 6 s and 60 pictures; cut.mp4 and late.mp4 of 20 s, which lack a third and the last 0.7 s; others."""
     folder = tmp_path_factory.mktemp("videos")
     make_video(folder / "whole.mp4", 60)
     data = make_video(folder / "long.mp4", 200, front=True).read_bytes()
@@ -118,9 +118,10 @@ def test_everything_that_is_wrong_is_found(tmp_path: Path, videos: Path, quick: 
 
 def test_a_cut_video_serves_what_it_still_holds(tmp_path: Path, videos: Path) -> None:
     assert found(tmp_path, videos, [sample("cut.mp4", video_end=5)])[1] == []
-    assert found(tmp_path, videos, [sample("cut.mp4", video_end=5), sample("cut.mp4")])[1] == [
-        ("unreadable", "cut.mp4")
-    ]
+    both = [sample("cut.mp4", video_end=5), sample("cut.mp4")]
+    assert found(tmp_path, videos, both)[1] == [("unreadable", "cut.mp4")]
+    assert found(tmp_path, videos, [sample("late.mp4", video_end=19.2)])[1] == []
+    assert found(tmp_path, videos, [sample("late.mp4")])[1] == [("unreadable", "late.mp4")]
 
 
 def test_need_is_what_all_samples_want(videos: Path) -> None:
