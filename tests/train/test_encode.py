@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 import torch
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
 
 import weavetime as wt
 from reference import CLOSING, OPENING, SINK, VISUAL, Block, positions, time_prompt
-from tiny import LAYOUT_NAMES, LAYOUTS, each_layout, engine, host, shared, shown, tokenizer
+from tiny import LAYOUT_NAMES, LAYOUTS, SPECIAL, each_layout, engine, host, shared, shown, tokenizer
 from weavetime.config import Decoding
 from weavetime.train.encode import ANSWER, RECONSTRUCTION, Encoded, Step, Turn, encode
 from weavetime.train.samples import Batch, collate, inputs_embeds
@@ -122,6 +124,28 @@ def test_as_the_stream_lays_it_out(family: str, segments: bool) -> None:
     torch.testing.assert_close(ours[:, : embeds.shape[1]], embeds, atol=1e-6, rtol=0)
     assert ours.shape[1] == embeds.shape[1] + len(tokenizer().encode(f"{TURNS[2].answer}<|im_end|>"))
     assert found.ids.tolist() == straight.ids.tolist()
+
+
+@each_layout
+def test_a_tokenizer_that_merges_across_turns(family: str, segments: bool) -> None:
+    """Ends of turns and questions are one text to the stream's prompt, whose tokens are what the model will see."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    space, line = "\u0120", "\u010a"
+    vocabulary = {c: i for i, c in enumerate([*alphabet, space + line, line + line])}
+    core = Tokenizer(models.BPE(vocab=vocabulary, merges=[(space, line), (line, line)]))
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    core.add_special_tokens(list(SPECIAL))
+    backbone = engine(family, time_prompts=segments).backbone
+    backbone.tokenizer = PreTrainedTokenizerFast(tokenizer_object=core)
+    found = encode(backbone, steps_of(family), ORDER, TURNS)
+    history = tuple((t.question, t.answer) for t in TURNS[:2])
+    prompt = backbone.prompt(wt.Question(TURNS[2].question, history=history), Decoding()).ids.tolist()
+    assert vocabulary[(space if family == "llava_onevision" else line) + line] in prompt
+    answer = backbone.encode(f"{TURNS[2].answer}<|im_end|>")
+    assert found.ids.tolist()[-len(prompt) - len(answer) :] == prompt + answer
+    for part, turns in ((RECONSTRUCTION, TURNS[:1]), (ANSWER, TURNS[1:])):
+        wanted = [i for t in turns for i in backbone.encode(f"{t.answer}<|im_end|>")]
+        assert found.labels[found.parts == part].tolist() == wanted
 
 
 @each_case

@@ -93,16 +93,16 @@ def _conversation(backbone: Backbone, turns: Sequence[Turn]) -> tuple[list[int],
     words = backbone.strings
     asked, said = words.turn.split("{a}")
     ids = [] if backbone.time_prompts else list(backbone.closing)
-    parts = [0] * len(ids)
+    parts, between, learnt = [0] * len(ids), "", 0
     for i, turn in enumerate(turns):
         last = i == len(turns) - 1
-        before = backbone.encode((words.question if last else asked).format(q=turn.question))
+        # One text from answer to answer, as in the stream's prompt: a tokenizer merges across the seam of two turns.
+        before = backbone.encode(between + (words.question if last else asked).format(q=turn.question))
         answer = backbone.encode(turn.answer)
-        after = backbone.encode(said)
-        after = after[:1] if last else after
-        ids += before + answer + after
-        parts += [0] * len(before) + [turn.part] * (len(answer) + 1) + [0] * (len(after) - 1)
-    return ids, parts
+        ids += before + answer
+        parts += [learnt] * bool(i) + [0] * (len(before) - bool(i)) + [turn.part] * len(answer)
+        between, learnt = said, turn.part  # begins with the mark that ends the answer
+    return ids + backbone.encode(between)[:1], [*parts, learnt]
 
 
 def _pixels(steps: Sequence[Step], grid: Grid) -> Tensor:
