@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import random
 from bisect import bisect_right
 from collections.abc import Sequence
@@ -171,10 +170,11 @@ def _checked(backbone: Backbone, record: Record) -> list[Turn]:
 
 
 def _without_weights(backbone: Backbone) -> Backbone:
-    """A backbone that lays out tokens and nothing more: small enough to be sent to a worker."""
-    light = copy.copy(backbone)
+    """A backbone that lays out tokens and nothing more: small enough to be sent to a worker, and on no device."""
+    light = object.__new__(type(backbone))
     light.model = SimpleNamespace(config=backbone.model.config)
-    del light.rotary
+    light.tokenizer, light.checkpoint = backbone.tokenizer, backbone.checkpoint
+    light.time_prompts = backbone.time_prompts
     light._layouts = {}
     return light
 
