@@ -172,3 +172,15 @@ def test_plan_counts_what_is_trained(base: Path, tmp_path: Path) -> None:
     assert not any("vision" in part or "embed" in part for part in found.modules)
     assert (found.samples, found.per_step, found.steps) == (12, 4, 3)
     assert found.trained == sum(p.numel() for p in task.module.parameters() if p.requires_grad)
+
+
+def test_bfloat16_keeps_what_is_trained_in_float32(base: Path, tmp_path: Path) -> None:
+    """Steps of 1e-5 would be lost in bfloat16 weights."""
+    plain = run(base, tmp_path / "plain", tuning=EXACT, optimiser={"max_steps": 2})
+    half = run(base, tmp_path / "half", tuning=EXACT, optimiser={"max_steps": 2}, run={"bf16": True})
+    assert trace(half) == pytest.approx(trace(plain), rel=0.02)
+    assert trace(half) != trace(plain)
+    task = make_task(texts.recipe(base, tmp_path / "task", task="texts", tuning=EXACT, run={"bf16": True}))
+    kinds = {(p.requires_grad, p.dtype) for p in task.module.parameters()}
+    assert kinds == {(True, torch.float32), (False, torch.bfloat16)}
+    assert {t.dtype for t in load_file(tmp_path / "half" / "adapter_model.safetensors").values()} == {torch.float32}
