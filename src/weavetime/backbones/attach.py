@@ -63,10 +63,10 @@ _uses: dict[int, _Use] = {}
 
 
 @contextmanager
-def attached(decoder: Any, head_dim: int) -> Iterator[None]:
+def switched(decoder: Any, head_dim: int) -> Iterator[None]:
     """Switch a decoder (`model.model.language_model`) to memory passes; the last to leave puts everything back.
 
-    Models made from one config object share its attention setting: attaching one switches the other too.
+    Models made from one config object share its attention setting: switching one switches the other too.
     """
     with _lock:
         use = _uses.get(id(decoder))
@@ -76,8 +76,7 @@ def attached(decoder: Any, head_dim: int) -> Iterator[None]:
             decoder.config._attn_implementation = NAME
         use.count += 1
     try:
-        with torch.inference_mode():
-            yield
+        yield
     finally:
         with _lock:
             use.count -= 1
@@ -85,3 +84,10 @@ def attached(decoder: Any, head_dim: int) -> Iterator[None]:
                 decoder.rotary_emb = use.rotary
                 decoder.config._attn_implementation = use.implementation
                 del _uses[id(decoder)]
+
+
+@contextmanager
+def attached(decoder: Any, head_dim: int) -> Iterator[None]:
+    """`switched`, without gradients: how the engine runs a model."""
+    with switched(decoder, head_dim), torch.inference_mode():
+        yield

@@ -121,6 +121,7 @@ class Backbone(ABC):
         self.max_positions: int = text.max_position_embeddings
         self.rotary = Rotary(self.decoder.rotary_emb, self.axes)
         self._layouts: dict[tuple[Grid, int], BlockLayout] = {}
+        self._scales: dict[torch.device, Tensor] = {}
 
     # The host
 
@@ -172,7 +173,10 @@ class Backbone(ABC):
 
     def normalise(self, pixels: Tensor) -> Tensor:
         """0..255 to the checkpoint's mean and standard deviation, in the vision tower's dtype."""
-        mean, std = (torch.tensor(x, device=pixels.device).view(1, 3, 1, 1) for x in (self._mean, self._std))
+        if pixels.device not in self._scales:  # made once: a CUDA graph may not copy from the host
+            scales = torch.tensor([self._mean, self._std], device=pixels.device)
+            self._scales[pixels.device] = scales.view(2, 1, 3, 1, 1)
+        mean, std = self._scales[pixels.device]
         dtype = next(self.vision.parameters()).dtype
         return ((pixels / 255 - mean) / std).to(dtype)
 

@@ -51,6 +51,7 @@ class Optimiser:
     schedule: Literal["cosine", "linear", "constant", "constant_with_warmup"] = "cosine"
     warmup: float = 0.03
     weight_decay: float = 0.0
+    beta2: float = 0.999
     max_grad_norm: float = 1.0
     batch: int = 1
     accumulation: int = 1

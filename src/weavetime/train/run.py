@@ -161,6 +161,7 @@ def arguments(recipe: Recipe, output: Path) -> TrainingArguments:
         lr_scheduler_type=how.schedule,
         warmup_steps=how.warmup,
         weight_decay=how.weight_decay,
+        adam_beta2=how.beta2,
         max_grad_norm=how.max_grad_norm,
         num_train_epochs=how.epochs,
         max_steps=how.max_steps or -1,

@@ -8,18 +8,43 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from functools import cached_property
+from typing import Literal, NamedTuple
 
 import numpy as np
 from PIL import Image
 
 from ..types import Frame
 from .script import CORNERS, PLACES, Script, Visit
-from .sprites import Sprite, blot, card, sign
+from .sprites import COLOURS, Sprite, blot, card, sign
 
-CARD, SIGN = 0.3, 0.3  # widths, as shares of the picture
+CARD, SIGN = 0.29, 0.3  # widths, as shares of the picture
 SLIDE = 0.35  # seconds
 TEXTURE = 2.0  # width of the repeating backdrop, in pictures
 DRIFT = 0.02  # pictures a second that the backdrop moves on, always to the left
+
+
+class Name(NamedTuple):
+    """Which sprite: of cards kind x colours + colour, of signs the text, of blots the shape."""
+
+    what: Literal["card", "sign", "blot"]
+    number: int
+
+
+class Laid(NamedTuple):
+    """A sprite of a width, laid with its upper left corner at (top, left), all in pixels."""
+
+    name: Name
+    width: int
+    top: int
+    left: int
+
+
+class Plan(NamedTuple):
+    """A picture before it is drawn: the backdrop moved `shift` pixels, dimmed to gain / 256, then things in turn."""
+
+    shift: int
+    gain: int
+    things: tuple[Laid, ...]
 
 
 class Renderer:
@@ -36,35 +61,49 @@ class Renderer:
         self._blots = [(*look.uniform(0, 1, 3), int(look.randint(9))) for _ in range(4)]
 
     @cached_property
-    def _backdrop(self) -> np.ndarray:
-        """uint16 (size, TEXTURE x size, 3), seamless from its right edge to its left."""
+    def backdrop(self) -> np.ndarray:
+        """The texture that the camera drifts along: uint16 (size, TEXTURE x size, 3), its edges meet."""
         shape = (round(self.size * TEXTURE), self.size)
         layers = [np.concatenate([g, g[:, :1]], 1) for g in (self._grain, self._fine)]
         coarse, fine = (
-            np.asarray(Image.fromarray((g * 255).astype(np.uint8)).resize(shape, Image.Resampling.BICUBIC), np.float64)
+            np.asarray(Image.fromarray((g * 255).astype(np.uint8)).resize(shape, Image.Resampling.BICUBIC), np.int32)
             for g in layers
         )
-        mix = (0.75 * coarse + 0.25 * fine)[..., None] / 255
-        return (self._tints[0] * mix + self._tints[1] * (1 - mix)).round().clip(0, 255).astype(np.uint16)
+        mix = (3 * coarse + fine)[..., None]  # 0..1020
+        light, dark = self._tints.astype(np.int32)
+        return ((light * mix + dark * (1020 - mix)) // 1020).astype(np.uint16)
 
-    def picture(self, time: float) -> np.ndarray:
-        """uint8 (size, size, 3) at a time in steps (2.5: between step 2 and step 3)."""
-        size, width = self.size, self._backdrop.shape[1]
-        shift = int(time * DRIFT * size) % width
-        columns = np.arange(shift, shift + size) % width
-        canvas = self._backdrop[:, columns]
+    def plan(self, time: float) -> Plan:
+        """What to draw at a time in steps (2.5: between step 2 and step 3)."""
+        size, width = self.size, round(self.size * TEXTURE)
         phase, rate = self._light
-        gain = int(256 * (0.85 + 0.15 * np.sin(phase + rate * time)))
-        canvas = canvas * np.uint16(gain) >> 8 if gain < 256 else canvas.copy()
+        gain = min(256, int(256 * (0.85 + 0.15 * np.sin(phase + rate * time))))
         sway = 0.012 * np.sin(self._sway + np.array((0.31, 0.23)) * time)
+        things: list[Laid] = []
         for x, y, speed, shape in self._blots:
-            _lay(canvas, blot(shape, max(3, size // 14)), (x + (0.01 + 0.03 * speed) * time) % 1.1 - 0.05, y)
+            self._put(
+                things, Name("blot", shape), max(3, size // 14), (x + (0.01 + 0.03 * speed) * time) % 1.1 - 0.05, y
+            )
         for visit, x, y in self._cards(time):
             step = min(max(int(time), visit.start), visit.end - 1)
-            _lay(canvas, card(visit.kind, visit.colour(step), round(CARD * size)), x + sway[0], y + sway[1])
+            name = Name("card", visit.kind * len(COLOURS) + visit.colour(step))
+            self._put(things, name, round(CARD * size), x + sway[0], y + sway[1])
         board = self.script.sign(int(time))
         if board is not None:
-            _lay(canvas, sign(board.text, round(SIGN * size)), *CORNERS[board.corner])
+            self._put(things, Name("sign", board.text), round(SIGN * size), *CORNERS[board.corner])
+        return Plan(int(time * DRIFT * size) % width, gain, tuple(things))
+
+    def _put(self, things: list[Laid], name: Name, width: int, x: float, y: float) -> None:
+        height = width // 2 if name.what == "sign" else width
+        things.append(Laid(name, width, round(y * self.size - height / 2), round(x * self.size - width / 2)))
+
+    def picture(self, time: float) -> np.ndarray:
+        """uint8 (size, size, 3) at a time in steps."""
+        plan, width = self.plan(time), self.backdrop.shape[1]
+        canvas = self.backdrop[:, np.arange(plan.shift, plan.shift + self.size) % width]
+        canvas = canvas * np.uint16(plan.gain) >> 8
+        for laid in plan.things:
+            _lay(canvas, sprite(laid.name, laid.width), laid.top, laid.left)
         return canvas.astype(np.uint8)
 
     def _cards(self, time: float) -> Iterator[tuple[Visit, float, float]]:
@@ -104,12 +143,18 @@ def centre(visit: Visit, time: float) -> tuple[float, float]:
     return x + visit.jitter[0], y + visit.jitter[1]
 
 
-def _lay(canvas: np.ndarray, sprite: Sprite, x: float, y: float) -> None:
-    """Lay a sprite with its centre at shares (x, y) of the picture; what falls outside is cut off."""
-    colour, rest = sprite
+def sprite(name: Name, width: int) -> Sprite:
+    """A picture by its name."""
+    if name.what == "card":
+        return card(*divmod(name.number, len(COLOURS)), width)
+    return sign(name.number, width) if name.what == "sign" else blot(name.number, width)
+
+
+def _lay(canvas: np.ndarray, picture: Sprite, top: int, left: int) -> None:
+    """Lay a sprite on the canvas; what falls outside is cut off."""
+    colour, rest = picture
     height, width = colour.shape[:2]
     size = canvas.shape[0]
-    top, left = round(y * size - height / 2), round(x * size - width / 2)
     a, b, c, d = max(0, -top), min(height, size - top), max(0, -left), min(width, size - left)
     if a < b and c < d:
         part = canvas[top + a : top + b, left + c : left + d]

@@ -1,0 +1,152 @@
+"""The task `world`: a model learns to see, to remember and to tell the order of things in StreamWorld."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..backbones.attach import switched
+from ..errors import RecipeError
+from .graph import StepGraph
+from .recipe import Recipe
+from .task import Size, Term
+from .tuning import HostTask
+from .world_losses import TERMS, WorldLosses, first_tokens
+from .worlds import LOOKUP, NOW_NAMES, ROWS, TOLD, WorldBatch, WorldData, WorldMaker, WorldSettings
+
+KEYS = tuple(f.name for f in fields(WorldBatch))
+EVALUATED = 4  # batches
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """Of the parts of the loss, each a mean. ahead: the answer known before the options are read. names: what picture
+    tokens show. retrieval: the evidence's blocks scored above all others, coarse and fine, in every layer.
+    """
+
+    answer: float = 2.0
+    reconstruction: float = 0.3
+    ahead: float = 0.5
+    names: float = 1.0
+    retrieval: float = 0.3
+
+
+@dataclass(frozen=True, slots=True)
+class WorldTaskSettings:
+    """The sections of a recipe for this task.
+
+    fresh: begin from newly drawn weights of the model's config, not from its own. fused: on CUDA, compile the
+    arithmetic and replay the step as one graph.
+    """
+
+    world: WorldSettings = field(default_factory=WorldSettings)
+    weights: Weights = field(default_factory=Weights)
+    fresh: bool = False
+    fused: bool = True
+
+
+class WorldTask(HostTask):
+    """Losses over batches of StreamWorld, for backbones with one axis of positions."""
+
+    Settings = WorldTaskSettings
+    held_out = None
+
+    def __init__(self, recipe: Recipe, settings: WorldTaskSettings) -> None:
+        if recipe.window is None or recipe.optimiser.max_steps is None:
+            raise RecipeError(f"{recipe.name}: task world needs a window and optimiser.max_steps")
+        if recipe.optimiser.batch != 1 or recipe.run.gradient_checkpointing:
+            raise RecipeError(
+                f"{recipe.name}: task world takes optimiser.batch 1 (world.streams is the batch) and no "
+                "gradient checkpointing"
+            )
+        super().__init__(recipe)
+        if self.backbone.axes != 1:
+            raise RecipeError(f"{recipe.name}: task world is for models with one axis of positions")
+        if settings.fresh:
+            self._begin_anew(recipe.run.seed)
+        self.settings, self.window = settings, recipe.window
+        batches = recipe.optimiser.max_steps * recipe.optimiser.accumulation
+        maker = WorldMaker(self.backbone, settings.world, self.window, f"train/{recipe.run.seed}")
+        self.dataset = WorldData(maker, batches)
+        self._held = WorldMaker(self.backbone, settings.world, self.window, "held out")
+        self._losses: WorldLosses | None = None
+        self._graphs: dict[tuple[torch.Size, ...], StepGraph] = {}
+
+    def _begin_anew(self, seed: int) -> None:
+        host: Any = self.backbone.model
+        torch.manual_seed(seed)
+        drawn = type(host)(host.config)
+        host.load_state_dict(drawn.state_dict())
+
+    def collate(self, items: Sequence[list[WorldBatch]]) -> list[WorldBatch]:
+        """A batch is made whole in the worker."""
+        return items[0]
+
+    def size(self, batch: list[WorldBatch]) -> Size:
+        """The loss is a sum of means: it counts as one token."""
+        tokens = sum(b.ids.numel() + b.canvas.shape[0] * b.canvas.shape[1] * self._block(b) for b in batch)
+        return Size(1, tokens, sum(b.ids.shape[0] * b.ids.shape[1] for b in batch))
+
+    def _block(self, batch: WorldBatch) -> int:
+        return int(batch.times.shape[-1] + batch.things.shape[2] + (1 if self.backbone.time_prompts else 0))
+
+    def losses(self, batch: list[WorldBatch]) -> Mapping[str, Term]:
+        """The mean of each part of the loss over all streams of the batch."""
+        weights = torch.tensor([getattr(self.settings.weights, term) for term in TERMS])
+        flat = [getattr(part, key) for part in batch for key in KEYS]
+        means = self._replayed(flat, weights) if self._fused and torch.is_grad_enabled() else self._run(flat)[0]
+        return {t: Term(m, 1, float(w)) for t, m, w in zip(TERMS, means.unbind(), weights, strict=True)}
+
+    @property
+    def _fused(self) -> bool:
+        return self.settings.fused and next(self.module.parameters()).is_cuda
+
+    def _replayed(self, flat: list[Tensor], weights: Tensor) -> Tensor:
+        shapes = tuple(x.shape for x in flat)
+        if shapes not in self._graphs:
+            with switched(self.backbone.decoder, self.backbone.head_dim):
+                self._graphs[shapes] = StepGraph(self.module, self._forward, weights.to(flat[0].device), flat)
+        return self._graphs[shapes](flat)[0]
+
+    def _run(self, flat: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        with switched(self.backbone.decoder, self.backbone.head_dim):
+            return self._forward(flat)
+
+    def _forward(self, flat: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        """Means by part of the loss, and which answer tokens of each part of the batch were predicted."""
+        if self._losses is None:
+            size = self.settings.world.size
+            self._losses = WorldLosses(self.backbone, self.window, size, fused=self._fused)
+        device = flat[0].device.type
+        with torch.autocast(device, torch.bfloat16, enabled=self.recipe.run.bf16 and device == "cuda"):
+            found = [self._losses(part) for part in unpacked(flat)]
+        sums = torch.stack([sums for sums, _ in found]).sum(0)
+        return sums[:, 0] / sums[:, 1].clamp_min(1), [right for _, right in found]
+
+    def evaluate(self) -> Mapping[str, float]:
+        """Share of first answer tokens predicted on streams never trained on, where the view holds the evidence."""
+        hits: dict[str, list[float]] = {}
+        device = next(self.module.parameters()).device
+        for index in range(EVALUATED):
+            [batch] = self._held.batch(index, 0.0)
+            flat = [getattr(batch, key).to(device) for key in KEYS]
+            _, [right] = self._run(flat)
+            [part] = unpacked(flat)
+            hit, held = first_tokens(part, right)
+            for family, yes, choice in zip(
+                part.family[held].tolist(), hit[held].tolist(), part.choice[held].tolist(), strict=True
+            ):
+                name = ROWS[family]
+                group = name if name in (LOOKUP, TOLD) else "now" if name in NOW_NAMES else "past"
+                hits.setdefault(f"{group}_{'choice' if choice else 'open'}", []).append(yes)
+        return {f"accuracy_{name}": sum(found) / len(found) for name, found in sorted(hits.items())}
+
+
+def unpacked(flat: Sequence[Tensor]) -> list[WorldBatch]:
+    """Batches from their tensors one after another."""
+    cuts = range(0, len(flat), len(KEYS))
+    return [WorldBatch(**dict(zip(KEYS, flat[i : i + len(KEYS)], strict=True))) for i in cuts]

@@ -1,0 +1,343 @@
+"""Batches of StreamWorld: streams whose times jump, questions at any moment over views that may lack the answer.
+
+Everything of a batch comes from its seed and number: any number of workers and processes makes the same batches.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from string import ascii_uppercase
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from ..backbones import Backbone
+from ..config import Decoding
+from ..errors import RecipeError
+from ..types import Question
+from ..world import COLOURS, FAMILIES, KINDS, NOW, TEXTS, Asked, Renderer, Script, as_numbers, ask
+from ..world.questions import TIME
+from ..world.render import CARD, SIGN, centre
+from ..world.script import CORNERS, PLACES
+from .reconstruct import permuted, request, timestamps
+
+IGNORED = -100
+RECONSTRUCTION, ANSWER, AHEAD = 1, 2, 3
+"""Parts of the loss."""
+LOOKUP, TOLD = "lookup", "reconstruction"
+ROWS = (*FAMILIES, LOOKUP, TOLD)
+"""What a row asks."""
+NOW_NAMES = tuple(f.__name__ for f in NOW)
+PAST_NAMES = tuple(n for n in FAMILIES if n not in NOW_NAMES)
+SPANS = 3  # parts of the evidence that a question can have
+JUMPS = (0, 0, 0, 30, 300, 3000)  # most seconds that the time of a stream jumps
+
+
+@dataclass(frozen=True, slots=True)
+class WorldSettings:
+    """What the streams of training are like.
+
+    streams: a batch. steps: of each. questions: of each. length: tokens that a question and its answer may take.
+    lookup: share of questions that name their answer, so that only its letter is to be found. now: share of the others
+    about the present. choice: share of them in multiple choice. present: share of questions about the past over the
+    newest blocks alone. lacking: share of the rest whose view lacks a part of the evidence. reconstruction: share of
+    the streams that are told in a wrong order, as streams of `told` steps in `clips` clips, from the share `wait` of
+    the training on. size: pixels.
+    """
+
+    streams: int = 24
+    steps: int = 64
+    questions: int = 12
+    length: int = 96
+    lookup: float = 0.15
+    now: float = 0.3
+    choice: float = 0.7
+    present: float = 0.3
+    lacking: float = 0.2
+    reconstruction: float = 0.25
+    told: int = 16
+    clips: int = 4
+    wait: float = 0.4
+    size: int = 112
+
+    def __post_init__(self) -> None:
+        if self.reconstruction and self.steps % self.told:
+            raise RecipeError(f"world.told must divide world.steps, {self.told} does not divide {self.steps}")
+
+
+@dataclass
+class WorldBatch:
+    """Tensors whose shapes depend on the settings alone, so that one CUDA graph serves every batch.
+
+    backdrops, canvas, layers: pictures as `Atlas.compose` takes them. times (streams, steps, prompt): ids of each
+    step's time prompt. ids (streams, questions, length), the newline vector among them. prompts: which of them were
+    asked. views (streams, questions, steps): blocks in order, -1 after the last. answers (tokens, 3): where a token is
+    predicted, as a place in `ids` flattened, which token, and its part of the loss, 0 where there is none. wanted
+    (streams, questions, SPANS, steps): the blocks of each part of the evidence. before (streams, questions): how many
+    steps could be seen. things (streams, steps, tokens, 3): what each picture token shows, as rows of `names()`, -1
+    for nothing. family, choice (streams, questions): row of ROWS, and whether in multiple choice.
+    """
+
+    backdrops: Tensor
+    canvas: Tensor
+    layers: Tensor
+    times: Tensor
+    ids: Tensor
+    prompts: Tensor
+    views: Tensor
+    answers: Tensor
+    wanted: Tensor
+    before: Tensor
+    things: Tensor
+    family: Tensor
+    choice: Tensor
+
+    def pin_memory(self) -> WorldBatch:
+        """The same in pinned memory: a data loader asks for it."""
+        return WorldBatch(**{k: v.pin_memory() for k, v in vars(self).items()})
+
+
+def names() -> tuple[str, ...]:
+    """What a picture token can show."""
+    return (*KINDS, *COLOURS, *TEXTS, *PLACES)
+
+
+class WorldMaker:
+    """Turns scripts into batches. backbone: for its prompts and tokens alone; no model runs here."""
+
+    def __init__(self, backbone: Backbone, settings: WorldSettings, window: int, seed: str) -> None:
+        self.backbone, self.settings, self.window, self.seed = backbone, settings, window, seed
+        self.grid = backbone.grid(settings.size, settings.size)
+        self.asking = backbone.encode("?")[-1]
+
+    def batch(self, index: int, reconstruction: float) -> list[WorldBatch]:
+        """The batch of an index: streams told in order and, for the share `reconstruction` of them, in a wrong one."""
+        s = self.settings
+        rng = random.Random(f"world/{self.seed}/{index}")
+        wrong = round(reconstruction * s.streams)
+        parts = [self._stack([self._stream(rng) for _ in range(s.streams - wrong)])]
+        if wrong:
+            several = s.steps // s.told  # as many pictures as the streams that they stand for
+            parts.append(self._stack([self._told(rng) for _ in range(wrong * several)]))
+        return parts
+
+    # Streams in order
+
+    def _stream(self, rng: random.Random) -> dict[str, Any]:
+        s = self.settings
+        script = Script(rng.randrange(2**40), s.steps, "train", _times(rng, s.steps))
+        rows = []
+        for _ in range(s.questions):
+            if rng.random() < s.lookup:
+                asked, step = _lookup(rng, script), rng.randrange(s.steps)
+            else:
+                asked, step = self._asked(rng, script)
+            rows.append(self._row(rng, script, asked, step))
+        return {**self._pictures(script, range(s.steps)), **_columns(rows)}
+
+    def _asked(self, rng: random.Random, script: Script) -> tuple[Asked, int]:
+        while True:
+            family = rng.choice(NOW_NAMES if rng.random() < self.settings.now else PAST_NAMES)
+            step = rng.randrange(2, script.steps)
+            asked = ask(script, step, family, rng)
+            if asked is not None:
+                return asked, step
+
+    def _row(self, rng: random.Random, script: Script, asked: Asked, step: int) -> dict[str, Any]:
+        spans = [[i for i in range(step + 1) if a <= script.time(i) < b] for a, b in asked.evidence]
+        now = asked.family in NOW_NAMES
+        wanted = torch.zeros(SPANS, script.steps, dtype=torch.bool)
+        for i, span in enumerate([] if now else spans[:SPANS]):
+            wanted[i, span] = True
+        choice = rng.random() < self.settings.choice or asked.family in ("when", LOOKUP)
+        prompt, answer = self._turn(asked, choice)
+        row = _text([prompt], [(answer, ANSWER)], self.settings.length)
+        if asked.family != "when":  # the first token of a time says nothing
+            row["labels"][prompt.index(self.asking)] = self.backbone.encode(asked.answer)[0]
+        family = ROWS.index(asked.family)
+        view = self._view(rng, step, spans, now)
+        return {**row, "view": view, "wanted": wanted, "before": step + 1, "family": family, "choice": choice}
+
+    def _turn(self, asked: Asked, choice: bool) -> tuple[list[int], list[int]]:
+        prompt = self.backbone.prompt(asked.question(choice=choice), Decoding())
+        said = f"{ascii_uppercase[asked.gold]}) {asked.answer}" if choice else asked.answer
+        return prompt.ids.tolist(), self.backbone.encode(f"{said}<|im_end|>")
+
+    def _view(self, rng: random.Random, step: int, spans: list[list[int]], now: bool) -> list[int]:
+        """The newest blocks; or scattered ones, most often with some of every part of the evidence among them."""
+        s = self.settings
+        if rng.random() < (0.75 if now else s.present):
+            return list(range(max(0, step + 1 - self.window), step + 1))
+        if rng.random() < 0.2:
+            return list(range(step + 1))
+        lost = rng.randrange(len(spans)) if spans and not now and rng.random() < s.lacking else None
+        kept = {i for n, span in enumerate(spans) if n != lost for i in rng.sample(span, rng.randint(1, len(span)))}
+        gone = set(spans[lost]) if lost is not None else set()
+        others = [i for i in range(step + 1) if i not in kept and i not in gone]
+        return sorted([*kept, *rng.sample(others, rng.randint(0, len(others)))]) or [step]
+
+    # Streams in a wrong order
+
+    def _told(self, rng: random.Random) -> dict[str, Any]:
+        """First the true times are asked for, then something of the stream's own."""
+        s, strings = self.settings, self.backbone.strings
+        script = Script(rng.randrange(2**40), s.told, "train", _times(rng, s.told))
+        order = permuted(s.told, s.clips, rng)
+        stamps = [strings.time.format(start=script.time(i), end=script.end(i)) for i in order]
+        opened = self.backbone.encode(strings.turn.rpartition("<|im_end|>")[2])
+        turns = [self.backbone.prompt(Question(request(rng)), Decoding()).ids.tolist()]
+        answers = [(self.backbone.encode(f"{timestamps(stamps)}<|im_end|>"), RECONSTRUCTION)]
+        tries = (ask(script, s.told - 1, rng.choice(PAST_NAMES), rng) for _ in range(8))
+        asked = next((a for a in tries if a is not None), None)
+        if asked is not None:
+            own, said = self._turn(asked, rng.random() < s.choice or asked.family == "when")
+            turns.append(opened + own)
+            answers.append((said, ANSWER))
+        row = _text(turns, answers, s.told * 10 + 2 * s.length)
+        nothing = torch.zeros(SPANS, s.told, dtype=torch.bool)
+        row |= {"view": list(range(s.told)), "wanted": nothing, "before": s.told}
+        return {**self._pictures(script, order), **_columns([{**row, "family": ROWS.index(TOLD), "choice": False}])}
+
+    # Pictures
+
+    def _pictures(self, script: Script, order: Sequence[int]) -> dict[str, Any]:
+        """Pictures in the order told, under time prompts in the right order."""
+        renderer = Renderer(script, self.settings.size)
+        canvas, layers = as_numbers([renderer.plan(i) for i in order])
+        steps = range(script.steps if self.backbone.time_prompts else 0)
+        times = [self._prompt(script.time(i), script.end(i)) for i in steps]
+        return {
+            "backdrops": torch.from_numpy(renderer.backdrop.astype(np.uint8)),
+            "canvas": torch.from_numpy(canvas),
+            "layers": torch.from_numpy(layers),
+            "times": torch.tensor(times or [()] * script.steps, dtype=torch.int64),
+            "things": torch.tensor([self._things(script, i) for i in order]),
+        }
+
+    @lru_cache(maxsize=1 << 16)  # noqa: B019 - lives as long as its maker
+    def _prompt(self, start: float, end: float) -> list[int]:
+        """A time prompt's tokens."""
+        return self.backbone.encode(self.backbone.strings.time.format(start=start, end=end))
+
+    def _things(self, script: Script, step: int) -> list[list[int]]:
+        """Which name, colour and place each picture token shows, where a card or sign covers a third of it or more."""
+        rows, columns = self.grid.rows, self.grid.columns
+        found = [[-1, -1, -1]] * (rows * columns)
+        cover = [1 / 3] * (rows * columns)
+        colours, texts, places = (len(KINDS), len(KINDS) + len(COLOURS), len(KINDS) + len(COLOURS) + len(TEXTS))
+        boxes = [
+            (*centre(v, step), CARD, CARD, [v.kind, colours + v.colour(step), places + v.place(step)])
+            for v in script.shown(step)
+        ]
+        if (board := script.sign(step)) is not None:
+            boxes.append((*CORNERS[board.corner], SIGN, SIGN / 2, [texts + board.text, -1, -1]))
+        for x, y, width, height, shows in boxes:
+            across, down = _overlap(x, width, columns), _overlap(y, height, rows)
+            for cell in range(rows * columns):
+                share = down[cell // columns] * across[cell % columns]
+                if share > cover[cell]:
+                    cover[cell], found[cell] = share, shows
+        return found
+
+    def _stack(self, streams: list[dict[str, Any]]) -> WorldBatch:
+        questions, steps = len(streams[0]["view"]), len(streams[0]["canvas"])
+        views = torch.full((len(streams), questions, steps), -1)
+        for i, stream in enumerate(streams):
+            for j, view in enumerate(stream["view"]):
+                views[i, j, : len(view)] = torch.tensor(view)
+        stacked = {n: torch.stack([s[n] for s in streams]) for n in streams[0] if n != "view"}
+        told = bool(stacked["family"][0, 0] == ROWS.index(TOLD))
+        room = len(streams) * questions * (self.settings.told * 10 + 40 if told else 10)
+        answers = _answers(stacked.pop("labels"), stacked.pop("parts"), room)
+        return WorldBatch(views=views, answers=answers, **stacked)
+
+
+def _text(turns: Sequence[list[int]], answers: Sequence[tuple[list[int], int]], length: int) -> dict[str, Any]:
+    """Turns and their answers as one row of tokens; labels and parts stand on the answers."""
+    ids: list[int] = []
+    labels: list[int] = []
+    parts: list[int] = []
+    for prompt, (answer, part) in zip(turns, answers, strict=True):
+        ids += [*prompt, *answer]
+        labels += [IGNORED] * len(prompt) + answer
+        parts += [0] * len(prompt) + [part] * len(answer)
+    pad = length - len(ids)
+    if pad < 0:
+        raise RecipeError(f"a question and its answer take {len(ids)} tokens, world.length leaves room for {length}")
+    return {
+        "ids": torch.tensor(ids + [0] * pad),
+        "labels": torch.tensor(labels + [IGNORED] * pad),
+        "parts": torch.tensor(parts + [0] * pad),
+        "prompts": torch.tensor([p == 0 for p in parts] + [False] * pad),
+    }
+
+
+def _answers(labels: Tensor, parts: Tensor, room: int) -> Tensor:
+    """(room, 3): where the token before each answer token stands, the answer token, its part of the loss.
+
+    A label on a token that was asked is the answer to be known there, AHEAD of the options.
+    """
+    at = (labels.flatten() != IGNORED).nonzero()[:, 0]
+    if len(at) > room:
+        raise RecipeError(f"a batch has {len(at)} answer tokens, and room for {room}")
+    part = parts.flatten()[at]
+    ahead = part == 0
+    found = torch.zeros(room, 3, dtype=torch.int64)
+    found[: len(at)] = torch.stack([at - (~ahead).long(), labels.flatten()[at], part.masked_fill(ahead, AHEAD)], 1)
+    return found
+
+
+def _lookup(rng: random.Random, script: Script) -> Asked:
+    """A question that needs no picture: which letter has the named option."""
+    stamps = [TIME.format(start=script.time(i), end=script.end(i)) for i in rng.sample(range(script.steps), 4)]
+    pools: tuple[Sequence[str], ...] = (tuple(COLOURS), TEXTS, tuple(PLACES), stamps, ("1", "2", "3", "4"))
+    pool = rng.choice((KINDS, KINDS, KINDS, ("yes", "no"), *pools))
+    options = tuple(rng.sample(pool, min(4, len(pool))))
+    answer = rng.choice(options)
+    return Asked(LOOKUP, f"Which option says {answer}?", answer, options, 0.0, ())
+
+
+def _times(rng: random.Random, steps: int) -> tuple[float, ...]:
+    """Whole seconds from 0; in half of the streams with jumps."""
+    times, now, reach = [], 0, rng.choice(JUMPS)
+    for _ in range(steps):
+        times.append(float(now))
+        now += 1 + (rng.randint(0, reach) if reach and rng.random() < 0.08 else 0)
+    return tuple(times)
+
+
+def _overlap(middle: float, width: float, cells: int) -> list[float]:
+    """Share of each of `cells` stretches of [0, 1] that [middle - width / 2, middle + width / 2] covers."""
+    low, high = (middle - width / 2) * cells, (middle + width / 2) * cells
+    return [max(0.0, min(cell + 1, high) - max(cell, low)) for cell in range(cells)]
+
+
+def _columns(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Rows of questions as columns."""
+    return {
+        k: [r[k] for r in rows] if k == "view" else torch.stack([torch.as_tensor(r[k]) for r in rows]) for k in rows[0]
+    }
+
+
+class WorldData(Dataset[list[WorldBatch]]):
+    """`batches` batches, in order: those after the share `wait` have streams told in a wrong order among them."""
+
+    in_order = True
+
+    def __init__(self, maker: WorldMaker, batches: int) -> None:
+        self.maker, self.batches = maker, batches
+
+    def __len__(self) -> int:
+        return self.batches
+
+    def __getitem__(self, index: int) -> list[WorldBatch]:
+        torch.set_num_threads(1)
+        settings = self.maker.settings
+        late = index >= settings.wait * self.batches
+        return self.maker.batch(index, settings.reconstruction if late else 0.0)
