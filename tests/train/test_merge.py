@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from weavetime.train.recipe import DECODER_LINEARS, Lora, Tuning
 from weavetime.train.run import train
 from weavetime.train.task import TASKS, make_task
 
+Trained = Callable[[Path, str], Any]
 EVERYTHING = Lora(r=4, alpha=8, dropout=0.1, targets=(*DECODER_LINEARS, "lm_head"))
 TUNINGS = {
     "lora": Tuning(lora=EVERYTHING),
@@ -41,16 +43,35 @@ def base(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     return texts.save_model(tmp_path_factory.mktemp(request.param) / "base", request.param)
 
 
-def trained(base: Path, output: Path, name: str, **more: Any) -> Any:
-    """A run of a few large steps; the task with what it has learnt."""
-    recipe = texts.recipe(
-        base, output, task="texts", tuning=TUNINGS[name], window=144, optimiser={"lr": 2e-2, "max_steps": 3}, **more
-    )
-    train(recipe, say=str)
-    task = make_task(recipe)
-    task.restore(output)
-    task.module.eval()
-    return task
+@pytest.fixture(scope="module")
+def runs(base: Path) -> dict[str, Path]:
+    """Runs of this base that were made already."""
+    return {}
+
+
+@pytest.fixture
+def trained(base: Path, runs: dict[str, Path]) -> Trained:
+    """A run of a few large steps in a folder; the task with what it has learnt."""
+
+    def make(output: Path, name: str) -> Any:
+        made = texts.recipe(
+            base,
+            base.parent / name,
+            task="texts",
+            tuning=TUNINGS[name],
+            window=144,
+            optimiser={"lr": 2e-2, "max_steps": 3},
+        )
+        if name not in runs:
+            train(made, say=str)
+            runs[name] = Path(made.output)
+        shutil.copytree(runs[name], output)
+        task = make_task(made)
+        task.restore(output)
+        task.module.eval()
+        return task
+
+    return make
 
 
 @torch.no_grad()
@@ -72,8 +93,8 @@ def answer(engine: wt.Engine) -> tuple[str, float]:
 
 
 @pytest.mark.parametrize("name", ["lora", "projector"])
-def test_an_adapter_loads_as_it_was_trained(base: Path, tmp_path: Path, name: str) -> None:
-    task = trained(base, tmp_path / "run", name)
+def test_an_adapter_loads_as_it_was_trained(base: Path, tmp_path: Path, trained: Trained, name: str) -> None:
+    task = trained(tmp_path / "run", name)
     engine = wt.load(base, adapter=tmp_path / "run")
     expected = logits(task.backbone)
     torch.testing.assert_close(logits(engine.backbone), expected, rtol=1e-4, atol=1e-4)
@@ -89,15 +110,15 @@ def test_an_adapter_loads_as_it_was_trained(base: Path, tmp_path: Path, name: st
     assert any("merger" in k or "projector" in k for k in keys) == (name == "projector")
 
 
-def test_a_checkpoint_is_an_adapter_too(base: Path, tmp_path: Path) -> None:
-    trained(base, tmp_path / "run", "lora")
+def test_a_checkpoint_is_an_adapter_too(base: Path, tmp_path: Path, trained: Trained) -> None:
+    trained(tmp_path / "run", "lora")
     (tmp_path / "run" / "adapter_config.json").unlink()
     assert wt.load(base, adapter=tmp_path / "run").record.window == 144
     wt.load(base, adapter=tmp_path / "run" / "checkpoint-2")
 
 
-def test_merged_is_base_and_adapter(base: Path, tmp_path: Path) -> None:
-    trained(base, tmp_path / "run", "projector")
+def test_merged_is_base_and_adapter(base: Path, tmp_path: Path, trained: Trained) -> None:
+    trained(tmp_path / "run", "projector")
     merged = merge(base, tmp_path / "run", tmp_path / "merged")
     apart, whole = wt.load(base, adapter=tmp_path / "run"), wt.load(tmp_path / "merged")
     assert torch.equal(logits(whole.backbone), logits(apart.backbone))
@@ -111,8 +132,8 @@ def test_merged_is_base_and_adapter(base: Path, tmp_path: Path) -> None:
     assert not any("adapter" in n for n in names)
 
 
-def test_merged_keeps_the_dtype_of_the_base(base: Path, tmp_path: Path) -> None:
-    trained(base, tmp_path / "run", "lora")
+def test_merged_keeps_the_dtype_of_the_base(base: Path, tmp_path: Path, trained: Trained) -> None:
+    trained(tmp_path / "run", "lora")
     half = shutil.copytree(base, tmp_path / "half")
     path = half / "model.safetensors"
     save_file({k: v.bfloat16() for k, v in load_file(path).items()}, path, metadata={"format": "pt"})
@@ -127,16 +148,16 @@ def test_merged_keeps_the_dtype_of_the_base(base: Path, tmp_path: Path) -> None:
     assert torch.equal(logits(whole.backbone), logits(apart.backbone))
 
 
-def test_full_training_leaves_a_model(base: Path, tmp_path: Path) -> None:
-    task = trained(base, tmp_path / "run", "full")
+def test_full_training_leaves_a_model(base: Path, tmp_path: Path, trained: Trained) -> None:
+    task = trained(tmp_path / "run", "full")
     engine = wt.load(tmp_path / "run")
     assert torch.equal(logits(engine.backbone), logits(task.backbone))
     assert engine.record == wt.config.Record(True, 144, recipe="tiny", trained=True)
     answer(engine)
 
 
-def test_another_base_stops(base: Path, tmp_path: Path) -> None:
-    task = trained(base, tmp_path / "run", "lora")
+def test_another_base_stops(base: Path, tmp_path: Path, trained: Trained) -> None:
+    task = trained(tmp_path / "run", "lora")
     other = texts.save_model(tmp_path / "other", task.backbone.family, seed=1)
     with pytest.raises(AdapterError, match=r"run was trained on another base \([0-9a-f]{16}, this model is"):
         wt.load(other, adapter=tmp_path / "run")
@@ -157,8 +178,8 @@ def test_fingerprint() -> None:
     assert fingerprint(model) != first
 
 
-def test_merge_leaves_what_is_there(base: Path, tmp_path: Path) -> None:
-    trained(base, tmp_path / "run", "lora")
+def test_merge_leaves_what_is_there(base: Path, tmp_path: Path, trained: Trained) -> None:
+    trained(tmp_path / "run", "lora")
     out = tmp_path / "out"
     out.mkdir()
     (out / "mine.txt").write_text("mine")
@@ -167,8 +188,10 @@ def test_merge_leaves_what_is_there(base: Path, tmp_path: Path) -> None:
     assert [p.name for p in out.iterdir()] == ["mine.txt"]
 
 
-def test_merge_that_fails_leaves_nothing(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    trained(base, tmp_path / "run", "lora")
+def test_merge_that_fails_leaves_nothing(
+    base: Path, tmp_path: Path, trained: Trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained(tmp_path / "run", "lora")
     monkeypatch.setattr(wt.config.Record, "write", lambda self, folder: (_ for _ in ()).throw(OSError("no space left")))
     with pytest.raises(OSError, match="no space left"):
         merge(base, tmp_path / "run", tmp_path / "out")
@@ -176,9 +199,9 @@ def test_merge_that_fails_leaves_nothing(base: Path, tmp_path: Path, monkeypatch
 
 
 def test_merge_command(
-    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    base: Path, tmp_path: Path, trained: Trained, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    trained(base, tmp_path / "run", "lora")
+    trained(tmp_path / "run", "lora")
     capsys.readouterr()
     words = ["weavetime", "merge", base, "--adapter", tmp_path / "run", "--out", tmp_path / "merged"]
     monkeypatch.setattr("sys.argv", [str(w) for w in words])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -129,17 +131,12 @@ def test_arguments_are_the_recipe(tmp_path: Path) -> None:
     assert (args.num_train_epochs, args.gradient_accumulation_steps, args.max_grad_norm) == (0.5, 16, 1.0)
 
 
-def test_every_task_of_the_registry_is_there() -> None:
-    from importlib import import_module
-
-    for name, place in TASKS.items():
-        module, _, cls = place.partition(":")
-        assert hasattr(getattr(import_module(module), cls), "Settings"), name
+def test_the_task_of_the_registry_is_there() -> None:
+    module, _, cls = TASKS["samples"].partition(":")
+    assert hasattr(getattr(import_module(module), cls), "Settings")
 
 
 def test_launch_files() -> None:
-    import json
-
     found = launch_files()
     assert set(found) == {"ddp", "fsdp", "zero2", "zero3"}
     assert json.loads(found["zero3"].read_text())["zero_optimization"]["stage"] == 3

@@ -79,7 +79,7 @@ def written(folder: Path, family: str, videos: Path, **more: Any) -> Path:
             "lr": 1e-2,
             "batch": 2,
             "accumulation": 2,
-            "max_steps": 24,
+            "max_steps": 16,
             "warmup": 0.0,
             "schedule": "constant",
         },
@@ -119,21 +119,21 @@ def test_from_videos_to_an_adapter(
             "--set",
             f"data.held_out={videos / 'good.jsonl'}",
             "-s",
-            "run.evaluate_every=12",
+            "run.evaluate_every=8",
         )
         == 0
     )
     out, err = capsys.readouterr()
     assert out.strip() == str(tmp_path / "run")
-    assert "4 samples, 24 steps" in err
+    assert "4 samples, 16 steps" in err
     entries = log(tmp_path / "run")
     losses = [e["loss"] for e in entries if "loss" in e]
     answers = [e["loss_answer"] for e in entries if "loss_answer" in e]
-    assert losses[-1] < 0.55 * losses[0]
-    assert answers[-1] < 0.7 * answers[0]
+    assert losses[-1] < 0.7 * losses[0]
+    assert answers[-1] < 0.8 * answers[0]
     assert all("loss_reconstruction" in e for e in entries if "loss" in e)
     held = [e for e in entries if "eval_loss" in e]
-    assert [e["step"] for e in held] == [12, 24]
+    assert [e["step"] for e in held] == [8, 16]
     assert held[1]["eval_loss_answer"] < held[0]["eval_loss_answer"]
 
     engine = wt.load(tmp_path / "base", adapter=tmp_path / "run")

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from accelerate.utils import gather_object
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, SequentialSampler
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from ..errors import NumericsError
@@ -47,6 +47,8 @@ class TaskTrainer(Trainer):  # type: ignore[misc]  # transformers is not typed
     """Trains a Task. Logs `loss` (exact over the step), `loss_NAME` of each term, speeds, and samples refused."""
 
     control: Any
+    optimizer: Any
+    lr_scheduler: Any
 
     def __init__(self, task: Task, args: TrainingArguments, most_bad: int, callbacks: list[Any]) -> None:
         self.task = task
@@ -62,6 +64,11 @@ class TaskTrainer(Trainer):  # type: ignore[misc]  # transformers is not typed
         self._seen = torch.zeros(2, dtype=torch.float64)  # tokens and samples since the last log, of all processes
         self._since = time.monotonic()
         self._terms: dict[str, Tensor] = {}
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+        """Samples in a new order each epoch, but for data that says that its order matters."""
+        data = self.train_dataset if train_dataset is None else train_dataset
+        return SequentialSampler(data) if getattr(data, "in_order", False) else super()._get_train_sampler(data)
 
     # A step
 
@@ -99,8 +106,8 @@ class TaskTrainer(Trainer):  # type: ignore[misc]  # transformers is not typed
         loss = torch.stack(list(weighted.values())).sum() / num_items_in_batch
         if not bool(torch.isfinite(loss)):
             raise NumericsError(
-                f"the loss is {float(loss.detach())} at step {self.state.global_step + 1}: lower the learning rate, or look at "
-                "the samples of this step"
+                f"the loss is {float(loss.detach())} at step {self.state.global_step + 1}: "
+                "lower the learning rate, or look at the samples of this step"
             )
         for name, pair in plain.items():
             self._terms[name] = self._terms.get(name, 0) + pair
@@ -196,6 +203,14 @@ class TaskTrainer(Trainer):  # type: ignore[misc]  # transformers is not typed
             super()._load_from_checkpoint(resume_from_checkpoint, model)
         else:
             self.task.restore(Path(resume_from_checkpoint))
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        if checkpoint is None or self.is_fsdp_enabled or self.is_deepspeed_enabled:
+            super()._load_optimizer_and_scheduler(checkpoint)
+            return
+        # transformers before 5.24 asks for the device "cpu:0" where several processes train on CPUs: torch has none.
+        for target, name in ((self.optimizer, "optimizer.pt"), (self.lr_scheduler, "scheduler.pt")):
+            target.load_state_dict(torch.load(Path(checkpoint) / name, map_location="cpu", weights_only=True))
 
 
 class _Epochs(TrainerCallback):  # type: ignore[misc]  # transformers is not typed
