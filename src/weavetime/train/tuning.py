@@ -23,6 +23,9 @@ from .folders import own_dtype, write_model
 from .kernels import use_liger
 from .recipe import Lora, Recipe, Tuning
 
+UNUSED = ("vision_tower.post_layernorm.weight", "vision_tower.post_layernorm.bias")
+"""Of no use, as features are taken before the tower's last norm: a process group would wait for their gradients."""
+
 PROJECTORS = {"llava_onevision": "model.multi_modal_projector", "qwen2_vl": "model.visual.merger"}
 
 
@@ -128,4 +131,7 @@ def _in_full(host: Any, family: str, tuning: Tuning) -> Any:
         part.requires_grad_(True)
     if tuning.vision:
         host.requires_grad_(True)
+        for name, parameter in host.named_parameters():
+            if name.endswith(UNUSED):
+                parameter.requires_grad_(False).data = parameter.data.float()  # it runs beside what is trained
     return host

@@ -1,0 +1,52 @@
+"""Training on a card: the step as one graph gives eager's gradients, and the task learns."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from weavetime.train.recipe import read_recipe
+from weavetime.train.run import train
+from weavetime.train.task import make_task
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA card"),
+]
+SMALL = ("run.workers=2", "run.log_every=1", "run.report_to=none", "run.evaluate_every=null", "world.streams=4",
+         "world.steps=16", "world.told=8", "world.questions=4", "window=5", "run.bf16=false")  # fmt: skip
+
+
+def test_a_replayed_step_has_eagers_gradients() -> None:
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    found = []
+    for fused in ("true", "false"):
+        task: Any = make_task(read_recipe("mini", [*SMALL, f"fused={fused}", "world.wait=0"]))
+        task.module.cuda().train()
+        for index in (0, 1):  # the second is a replay
+            task.module.zero_grad()
+            batch = [type(b)(**{k: v.cuda() for k, v in vars(b).items()}) for b in task.dataset[index]]
+            terms = task.losses(batch)
+            (0.25 * sum(t.weight * t.total / t.count for t in terms.values())).backward()
+        gradients = {n: p.grad.clone() for n, p in task.module.named_parameters() if p.grad is not None}
+        found.append(({n: float(t.total) for n, t in terms.items()}, gradients))
+    (losses, gradients), (want_losses, want) = found
+    assert losses == pytest.approx(want_losses, rel=1e-4)
+    assert gradients.keys() == want.keys()
+    for name, gradient in want.items():
+        error = (gradients[name] - gradient).norm() / gradient.norm().clamp_min(1e-6)
+        assert error < 2e-3, name
+
+
+def test_it_learns(tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    changes = [*SMALL, f"output={folder}", "optimiser.max_steps=60", "run.log_every=20", "run.bf16=true"]
+    train(read_recipe("mini", changes), say=lambda _: None)
+    import json
+
+    history = json.loads((folder / "trainer_state.json").read_text())["log_history"]
+    names = [h["loss_names"] for h in history if "loss_names" in h]
+    assert names[-1] < 0.9 * names[0]

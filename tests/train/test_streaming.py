@@ -1,0 +1,134 @@
+"""What a model is trained on is what the engine runs: windows, sink, views, positions, and the scores of the focus."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+import pytest
+import torch
+
+import weavetime as wt
+from weavetime.backbones.attach import switched
+from weavetime.backbones.base import Prompt
+from weavetime.ops import coarse, late_interaction, question_vectors
+from weavetime.train.world_losses import Seen, WorldLosses
+from weavetime.train.worlds import ANSWER, WorldBatch, WorldMaker, WorldSettings
+from weavetime.types import Choice, Frame
+from weavetime.world import Atlas, Renderer, Script
+
+pytestmark = pytest.mark.exact
+
+STREAMS, STEPS, QUESTIONS, WINDOW, LAYERS = 2, 21, 4, 5, 6
+SETTINGS = WorldSettings(streams=STREAMS, steps=STEPS, questions=QUESTIONS, reconstruction=0.0, told=STEPS, lookup=0.0)
+NAMES = {True: "segments", False: "one video"}
+
+
+@cache
+def engine(time_prompts: bool) -> wt.Engine:
+    """`mini`, its attention sharpened so that a wrong position or mask shows."""
+    found = wt.load("mini", time_prompts=time_prompts, dtype=torch.float32, device="cpu")
+    with torch.no_grad():
+        for name, p in found.backbone.model.named_parameters():
+            if "language_model" in name and ("q_proj" in name or "k_proj" in name):
+                p.mul_(3)
+    return found
+
+
+@cache
+def ran(time_prompts: bool) -> tuple[WorldBatch, Seen]:
+    """A batch, and the training forward of it."""
+    backbone = engine(time_prompts).backbone
+    [batch] = WorldMaker(backbone, SETTINGS, WINDOW, "test").batch(3, 0.0)
+    losses = WorldLosses(backbone, WINDOW, SETTINGS.size)
+    with switched(backbone.decoder, backbone.head_dim), torch.no_grad():
+        return batch, losses.seen(batch)
+
+
+@cache
+def stream(time_prompts: bool, row: int) -> wt.Stream:
+    """The same pictures and times fed to the engine."""
+    batch, _ = ran(time_prompts)
+    atlas = Atlas([Renderer(Script(i, 16, "train"), 112).plan(s) for i in range(4) for s in range(16)], 112, "cpu")
+    pictures = atlas.compose(batch.backdrops, batch.canvas, batch.layers)[row].permute(0, 2, 3, 1)
+    decode = engine(time_prompts).backbone.tokenizer.decode
+    spans = [decode(t)[6:-1].split("-") for t in batch.times[row].tolist()] if time_prompts else None
+    found = engine(time_prompts).stream(window=WINDOW, batch=4)
+    for i, pixels in enumerate(pictures.to(torch.uint8).numpy()):
+        start, end = (float(i), i + 1.0) if spans is None else map(float, spans[i])
+        found.feed(Frame(np.ascontiguousarray(pixels), start, end))
+    return found
+
+
+def asked(batch: WorldBatch, row: int, question: int) -> torch.Tensor:
+    """Ids of a question without its answer."""
+    place = batch.answers[batch.answers[:, 2] == ANSWER][:, 0]
+    length = batch.ids.shape[-1]
+    first = int(place[place // length == row * QUESTIONS + question].min()) % length
+    return batch.ids[row, question, : first + 1]
+
+
+CASES = [(p, r, q) for p in (True, False) for r in range(STREAMS) for q in range(QUESTIONS)]
+
+
+@pytest.mark.parametrize(("time_prompts", "row", "question"), CASES)
+def test_an_answer_is_learnt_over_what_the_engine_reads(time_prompts: bool, row: int, question: int) -> None:
+    batch, seen = ran(time_prompts)
+    runner = engine(time_prompts).runner
+    ids = asked(batch, row, question)
+    view = [b for b in batch.views[row, question].tolist() if b >= 0]
+    head = 0 if time_prompts else 1
+    with runner.reading():
+        memory = stream(time_prompts, row).memory
+        draft = runner.prefill(memory.view(Choice.same(view, LAYERS)), [Prompt(ids, head, ids, ())], 1, 0)
+    got = runner.backbone.logits(seen.questions[row, question, len(ids) - 1])
+    largest = float(got.abs().max())
+    assert largest > 1
+    torch.testing.assert_close(got, draft.logits[0], atol=5e-5 * largest, rtol=0)
+
+
+@pytest.mark.parametrize("time_prompts", NAMES, ids=NAMES.get)
+def test_scores_are_those_of_the_focus(time_prompts: bool) -> None:
+    batch, seen = ran(time_prompts)
+    runner = engine(time_prompts).runner
+    row, question = 1, 2
+    ids = asked(batch, row, question)
+    view = [b for b in batch.views[row, question].tolist() if b >= 0]
+    memory = stream(time_prompts, row).memory
+    with runner.reading():
+        draft = runner.prefill(
+            memory.view(Choice.same(view, LAYERS)), [Prompt(ids, 0 if time_prompts else 1, ids, ())], 1, 0
+        )
+        for layer, queries in enumerate(draft.queries_of(0)):
+            vectors = question_vectors(queries, runner.backbone.kv_heads)
+            keys = torch.stack([keys for _, group in memory.block_keys(layer, range(STEPS)) for keys in group])
+            mean, fine = (scores[row, question] for scores in seen.plan.similarities[layer])
+            for ours, want in ((fine, late_interaction(vectors, keys)), (mean, coarse(vectors.mean(0), keys.mean(1)))):
+                torch.testing.assert_close(ours, want, atol=1e-4 * float(want.abs().max()), rtol=0)
+
+
+def test_gradients_reach_every_part_of_the_model() -> None:
+    backbone = engine(True).backbone
+    model = backbone.model.requires_grad_(True)
+    batch, _ = ran(True)
+    with switched(backbone.decoder, backbone.head_dim):
+        sums, _ = WorldLosses(backbone, WINDOW, SETTINGS.size)(batch)
+    (sums[:, 0] / sums[:, 1].clamp_min(1)).sum().backward()
+    without = [n for n, p in model.named_parameters() if p.grad is None or not bool(p.grad.abs().sum() > 0)]
+    model.zero_grad()
+    model.requires_grad_(False)
+    # Features are taken before the tower's last norm. A key's bias adds the same to every score of a query.
+    unused = ("post_layernorm.weight", "post_layernorm.bias", "k_proj.bias")
+    assert [n for n in without if "vision_tower" not in n or not n.endswith(unused)] == []
+
+
+def test_an_earlier_step_does_not_see_a_later_one() -> None:
+    backbone = engine(True).backbone
+    batch, seen = ran(True)
+    other = WorldBatch(**vars(batch))
+    other.layers = batch.layers.clone()
+    other.layers[:, 12:] = -1
+    with switched(backbone.decoder, backbone.head_dim), torch.no_grad():
+        changed = WorldLosses(backbone, WINDOW, SETTINGS.size).seen(other)
+    torch.testing.assert_close(changed.steps[:, :12], seen.steps[:, :12], atol=1e-5, rtol=0)
+    assert float((changed.steps[:, 12:] - seen.steps[:, 12:]).abs().max()) > 0.1

@@ -1,0 +1,109 @@
+"""The task `world` under the trainer: it learns, it goes on where it stopped, and its result is a model that loads."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import weavetime as wt
+from weavetime.config import Record
+from weavetime.errors import RecipeError
+from weavetime.train.recipe import Recipe, read_recipe
+from weavetime.train.run import train
+from weavetime.train.task import make_task
+
+SMALL = (
+    "run.workers=0",
+    "run.log_every=1",
+    "run.report_to=none",
+    "run.evaluate_every=null",
+    "optimiser.max_steps=4",
+    "world.streams=2",
+    "world.steps=8",
+    "world.told=8",
+    "world.questions=3",
+    "world.reconstruction=0.5",
+    "world.wait=0.5",
+    "window=3",
+)
+
+
+def recipe(folder: Path, *changes: str) -> Recipe:
+    return read_recipe("mini", [*SMALL, f"output={folder}", *changes])
+
+
+def losses(folder: Path) -> list[dict[str, Any]]:
+    history = json.loads((folder / "trainer_state.json").read_text())["log_history"]
+    return [{k: v for k, v in h.items() if k.startswith("loss") or k == "step"} for h in history if "loss" in h]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("whole")
+    train(recipe(folder, "run.save_every=2", "run.keep=9"), say=lambda _: None)
+    return folder
+
+
+def test_every_part_of_the_loss_is_told(whole: Path) -> None:
+    found = losses(whole)
+    assert len(found) == 4
+    parts = {"loss_answer", "loss_ahead", "loss_names", "loss_retrieval", "loss_reconstruction"}
+    assert all(parts <= h.keys() for h in found)
+    assert [h["loss_reconstruction"] > 0 for h in found] == [False, False, True, True]
+    assert found[-1]["loss_answer"] < found[0]["loss_answer"] - 0.5
+
+
+def test_going_on_equals_never_having_stopped(whole: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "stopped"
+    (folder / "checkpoint-2").parent.mkdir()
+    (whole / "checkpoint-2").rename(folder / "checkpoint-2")
+    train(recipe(folder, "run.save_every=2"), resume=True, say=lambda _: None)
+    assert losses(folder) == losses(whole)
+    one, two = (wt.load(f, dtype=torch.float32, device="cpu").backbone.model.state_dict() for f in (whole, folder))
+    assert all(torch.equal(one[k], two[k]) for k in one)
+
+
+def test_the_result_is_a_model(whole: Path) -> None:
+    assert Record.read(whole) == Record(time_prompts=True, window=3, recipe="mini", trained=True)
+    stream = wt.load(whole).stream()
+    assert stream.config.window == 3
+
+
+def test_fresh_weights_are_drawn_from_the_seed() -> None:
+    first, again, other = (
+        make_task(read_recipe("mini", [*SMALL, f"run.seed={seed}"])).module.state_dict() for seed in (1, 1, 2)
+    )
+    name = "model.language_model.layers.0.mlp.up_proj.weight"
+    assert torch.equal(first[name], again[name])
+    assert not torch.equal(first[name], other[name])
+    shipped = make_task(read_recipe("mini", [*SMALL, "fresh=false"])).module.state_dict()
+    assert not torch.equal(first[name], shipped[name])
+
+
+def test_evaluation_names_what_it_measures() -> None:
+    task: Any = make_task(read_recipe("mini", SMALL))
+    with torch.no_grad():
+        found = task.evaluate()
+    assert found
+    assert all(0 <= v <= 1 for v in found.values())
+    assert {k.removeprefix("accuracy_").split("_")[0] for k in found} <= {"now", "past", "lookup"}
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("window=null", "needs a window"),
+        ("optimiser.max_steps=null", "optimiser.max_steps"),
+        ("optimiser.batch=2", "optimiser.batch 1"),
+        ("run.gradient_checkpointing=true", "gradient checkpointing"),
+        ("world.stepz=3", "stepz"),
+        ("world.told=7", "world.told must divide"),
+    ],
+)
+def test_recipes_that_cannot_be(change: str, said: str) -> None:
+    with pytest.raises(RecipeError, match=said):
+        make_task(read_recipe("mini", [*SMALL, change]))

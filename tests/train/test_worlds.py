@@ -1,0 +1,180 @@
+"""Batches of StreamWorld: what they ask, what they show, and that they come out the same everywhere."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from itertools import pairwise
+
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+import weavetime as wt
+from weavetime.errors import RecipeError
+from weavetime.train.world_losses import first_tokens
+from weavetime.train.worlds import (
+    AHEAD,
+    ANSWER,
+    LOOKUP,
+    NOW_NAMES,
+    RECONSTRUCTION,
+    ROWS,
+    WorldBatch,
+    WorldData,
+    WorldMaker,
+    WorldSettings,
+    names,
+)
+from weavetime.world import KINDS
+
+SETTINGS = WorldSettings(streams=8, steps=32, questions=8, told=16, reconstruction=0.5)
+WINDOW = 6
+
+
+@cache
+def maker(time_prompts: bool = True) -> WorldMaker:
+    return WorldMaker(wt.load("mini", time_prompts=time_prompts).backbone, SETTINGS, WINDOW, "test")
+
+
+@cache
+def made() -> tuple[WorldBatch, WorldBatch]:
+    told_in_order, wrong = maker().batch(5, 0.5)
+    return told_in_order, wrong
+
+
+def text(ids: torch.Tensor) -> str:
+    return maker().backbone.tokenizer.decode(ids.tolist())
+
+
+def rows(batch: WorldBatch) -> list[tuple[str, list[tuple[int, int, int]]]]:
+    """Each row's text, and its (place before, token, part)."""
+    length, found = batch.ids.shape[-1], []
+    for i, ids in enumerate(batch.ids.flatten(0, 1)):
+        mine = batch.answers[(batch.answers[:, 2] > 0) & (batch.answers[:, 0] // length == i)]
+        found.append((text(ids), [(int(at) % length, int(token), int(part)) for at, token, part in mine]))
+    return found
+
+
+def test_the_same_number_gives_the_same_batch() -> None:
+    again = maker().batch(5, 0.5)
+    for one, two in zip(made(), again, strict=True):
+        for key, value in vars(one).items():
+            assert torch.equal(value, vars(two)[key]), key
+    assert not torch.equal(made()[0].layers, maker().batch(6, 0.5)[0].layers)
+
+
+def test_workers_make_the_same_batches_in_order() -> None:
+    data = WorldData(maker(), 4)
+    here = [data[i] for i in range(4)]
+    there = list(DataLoader(data, batch_size=None, num_workers=2))
+    for one, two in zip(here, there, strict=True):
+        assert len(one) == len(two)
+        assert all(torch.equal(a.ids, b.ids) and torch.equal(a.layers, b.layers) for a, b in zip(one, two, strict=True))
+
+
+def test_reconstruction_waits() -> None:
+    data = WorldData(maker(), 10)
+    assert [len(data[i]) for i in (0, 3, 4, 9)] == [1, 1, 2, 2]
+
+
+def test_every_answer_token_follows_the_token_that_predicts_it() -> None:
+    for batch in made():
+        flat = batch.ids.flatten()
+        for at, token, part in batch.answers.tolist():
+            if part in (ANSWER, RECONSTRUCTION):
+                assert flat[at + 1] == token
+
+
+def test_an_answer_is_the_option_of_its_letter() -> None:
+    batch, _ = made()
+    choices = 0
+    for (said, answers), choice, family in zip(
+        rows(batch), batch.choice.flatten(), batch.family.flatten().tolist(), strict=True
+    ):
+        answer = text(torch.tensor([token for _, token, part in answers if part == ANSWER])).removesuffix("<|im_end|>")
+        ahead = [token for _, token, part in answers if part == AHEAD]
+        if choice:
+            letter, _, option = answer.partition(") ")
+            assert f"\n({letter}) {option}\n" in said
+            assert said.count(f") {option}\n") == 1
+            choices += 1
+            answer = option
+        assert ahead == ([] if ROWS[family] == "when" else [maker().backbone.encode(answer)[0]])
+    assert 0.5 < choices / len(rows(batch)) < 1
+
+
+def test_nothing_of_an_answer_was_asked() -> None:
+    for batch in made():
+        for i, (_, answers) in enumerate(rows(batch)):
+            prompts = batch.prompts.flatten(0, 1)[i]
+            said = [at + 1 for at, _, part in answers if part != AHEAD]
+            assert not prompts[said].any()
+            assert int(prompts.sum()) + len(said) == int((batch.ids.flatten(0, 1)[i] != 0).sum())
+
+
+def test_views_hold_past_blocks_and_mostly_the_evidence() -> None:
+    batch, _ = made()
+    _, held = first_tokens(batch, torch.zeros(len(batch.answers), dtype=torch.bool))
+    past = torch.tensor([ROWS[f] not in (*NOW_NAMES, LOOKUP) for f in batch.family.flatten()]).view(held.shape)
+    assert 0.4 < held[past].float().mean() < 0.95
+    for view, before in zip(batch.views.flatten(0, 1).tolist(), batch.before.flatten().tolist(), strict=True):
+        blocks = [b for b in view if b >= 0]
+        assert blocks
+        assert blocks == sorted(set(blocks))
+        assert view[len(blocks) :] == [-1] * (len(view) - len(blocks))
+        assert blocks[-1] < before
+    present = [
+        v for v, f in zip(batch.views.flatten(0, 1), batch.family.flatten(), strict=True) if ROWS[f] in NOW_NAMES
+    ]
+    assert all(int(v.max()) >= 0 for v in present)
+
+
+def test_wanted_blocks_lie_before_the_question() -> None:
+    batch, _ = made()
+    steps = torch.arange(batch.wanted.shape[-1])
+    late = batch.wanted & (steps >= batch.before[..., None, None])
+    assert not late.any()
+    assert batch.wanted.any()
+
+
+def test_a_wrong_order_is_told_with_its_true_times() -> None:
+    _, batch = made()
+    for i, (said, answers) in enumerate(rows(batch)):
+        shown = [text(t).strip() for t in batch.times[i]]
+        true = text(torch.tensor([token for _, token, part in answers if part == RECONSTRUCTION]))
+        assert true.startswith("Correct timestamps (in displayed order): ")
+        stamps = re.findall(r"Time=[\d.]+-[\d.]+s", true)
+        assert sorted(stamps) == shown
+        clips = [stamps[j : j + 4] for j in range(0, 16, 4)]
+        assert all(clip == sorted(clip) for clip in clips)
+        assert said.count("<|im_start|>user") <= 1
+        order = [shown.index(s) for s in stamps]
+        shifts = batch.canvas[i, :, 0].tolist()
+        by_time = [shifts[order.index(j)] for j in range(16)]
+        moves = [(b - a) % 224 for a, b in pairwise(by_time)]
+        assert max(moves) <= 3, "in true order the camera drifts evenly"
+    assert any(rows(batch)[i][0].count("<|im_start|>user") for i in range(len(batch.ids)))
+
+
+def test_things_are_named_where_they_are() -> None:
+    batch, _ = made()
+    found = {names()[i] for i in batch.things[..., 0].flatten().tolist() if i >= 0}
+    assert len(found & set(KINDS)) > 20
+    for cells, layers in zip(batch.things[0], batch.layers[0], strict=True):
+        cards = {int(layer[0]) // 8 for layer in layers if 0 <= layer[0] < 8 * len(KINDS)}
+        assert {int(c[0]) for c in cells if 0 <= c[0] < len(KINDS)} == cards
+
+
+def test_without_time_prompts_steps_have_none() -> None:
+    [batch] = maker(False).batch(0, 0.0)
+    assert batch.times.shape[-1] == 0
+    assert int(batch.ids[0, 0, 0]) == -1, "the newline vector heads the question"
+
+
+def test_a_question_that_does_not_fit_is_refused() -> None:
+    small = WorldMaker(maker().backbone, WorldSettings(streams=1, length=20, reconstruction=0.0), WINDOW, "test")
+    with pytest.raises(RecipeError, match=r"world\.length leaves room for 20"):
+        small.batch(0, 0.0)
+    with pytest.raises(RecipeError, match=r"world\.told must divide"):
+        WorldSettings(steps=64, told=15)
