@@ -12,9 +12,11 @@ from .ask import ask
 from .bench import bench
 from .data import data
 from .demo import demo
+from .eval import evaluate
 from .merge import merge
 from .train import train
 from .watch import watch
+from .world import world
 
 app = typer.Typer(
     name="weavetime",
@@ -23,9 +25,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (ask, watch, demo, bench, train, merge):
+for command in (ask, watch, demo, bench, train, merge, world):
     app.command()(command)
 app.add_typer(data)
+app.add_typer(evaluate)
 
 
 def _version(wanted: bool) -> None:
