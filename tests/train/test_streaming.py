@@ -20,7 +20,7 @@ from weavetime.world import Atlas, Renderer, Script
 pytestmark = pytest.mark.exact
 
 STREAMS, STEPS, QUESTIONS, WINDOW, LAYERS = 2, 21, 4, 5, 6
-SETTINGS = WorldSettings(streams=STREAMS, steps=STEPS, questions=QUESTIONS, reconstruction=0.0, told=STEPS, lookup=0.0)
+SETTINGS = WorldSettings(streams=STREAMS, steps=STEPS, questions=QUESTIONS, reconstruction=0.0, told=STEPS)
 NAMES = {True: "segments", False: "one video"}
 
 
@@ -39,7 +39,7 @@ def engine(time_prompts: bool) -> wt.Engine:
 def ran(time_prompts: bool) -> tuple[WorldBatch, Seen]:
     """A batch, and the training forward of it."""
     backbone = engine(time_prompts).backbone
-    [batch] = WorldMaker(backbone, SETTINGS, WINDOW, "test").batch(3, 0.0)
+    [batch] = WorldMaker(backbone, SETTINGS, WINDOW, "test").batch(3, 0.0, 0.0)
     losses = WorldLosses(backbone, WINDOW, SETTINGS.size)
     with switched(backbone.decoder, backbone.head_dim), torch.no_grad():
         return batch, losses.seen(batch)

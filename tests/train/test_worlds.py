@@ -39,7 +39,7 @@ def maker(time_prompts: bool = True) -> WorldMaker:
 
 @cache
 def made() -> tuple[WorldBatch, WorldBatch]:
-    told_in_order, wrong = maker().batch(5, 0.5)
+    told_in_order, wrong = maker().batch(5, 0.5, 0.15)
     return told_in_order, wrong
 
 
@@ -57,11 +57,11 @@ def rows(batch: WorldBatch) -> list[tuple[str, list[tuple[int, int, int]]]]:
 
 
 def test_the_same_number_gives_the_same_batch() -> None:
-    again = maker().batch(5, 0.5)
+    again = maker().batch(5, 0.5, 0.15)
     for one, two in zip(made(), again, strict=True):
         for key, value in vars(one).items():
             assert torch.equal(value, vars(two)[key]), key
-    assert not torch.equal(made()[0].layers, maker().batch(6, 0.5)[0].layers)
+    assert not torch.equal(made()[0].layers, maker().batch(6, 0.5, 0.15)[0].layers)
 
 
 def test_workers_make_the_same_batches_in_order() -> None:
@@ -73,9 +73,12 @@ def test_workers_make_the_same_batches_in_order() -> None:
         assert all(torch.equal(a.ids, b.ids) and torch.equal(a.layers, b.layers) for a, b in zip(one, two, strict=True))
 
 
-def test_reconstruction_waits() -> None:
+def test_reconstruction_waits_and_lookups_fade() -> None:
     data = WorldData(maker(), 10)
-    assert [len(data[i]) for i in (0, 3, 4, 9)] == [1, 1, 2, 2]
+    batches = {i: data[i] for i in (0, 3, 4, 9)}
+    assert [len(b) for b in batches.values()] == [1, 1, 2, 2]
+    shares = [float((batches[i][0].family == ROWS.index(LOOKUP)).float().mean()) for i in (0, 9)]
+    assert shares[0] > 0.15 > shares[1]
 
 
 def test_every_answer_token_follows_the_token_that_predicts_it() -> None:
@@ -167,7 +170,7 @@ def test_things_are_named_where_they_are() -> None:
 
 
 def test_without_time_prompts_steps_have_none() -> None:
-    [batch] = maker(False).batch(0, 0.0)
+    [batch] = maker(False).batch(0, 0.0, 0.15)
     assert batch.times.shape[-1] == 0
     assert int(batch.ids[0, 0, 0]) == -1, "the newline vector heads the question"
 
@@ -175,6 +178,6 @@ def test_without_time_prompts_steps_have_none() -> None:
 def test_a_question_that_does_not_fit_is_refused() -> None:
     small = WorldMaker(maker().backbone, WorldSettings(streams=1, length=20, reconstruction=0.0), WINDOW, "test")
     with pytest.raises(RecipeError, match=r"world\.length leaves room for 20"):
-        small.batch(0, 0.0)
+        small.batch(0, 0.0, 0.15)
     with pytest.raises(RecipeError, match=r"world\.told must divide"):
         WorldSettings(steps=64, told=15)

@@ -132,7 +132,7 @@ class WorldTask(HostTask):
         hits: dict[str, list[float]] = {}
         device = next(self.module.parameters()).device
         for index in range(EVALUATED):
-            [batch] = self._held.batch(index, 0.0)
+            [batch] = self._held.batch(index, 0.0, self.settings.world.lookup)
             flat = [getattr(batch, key).to(device) for key in KEYS]
             _, [right] = self._run(flat)
             [part] = unpacked(flat)

@@ -44,8 +44,8 @@ class WorldSettings:
     """What the streams of training are like.
 
     streams: a batch. steps: of each. questions: of each. length: tokens that a question and its answer may take.
-    lookup: share of questions that name their answer, so that only its letter is to be found. now: share of the others
-    about the present. choice: share of them in multiple choice. present: share of questions about the past over the
+    lookup: share of questions that name their answer, so that only its letter is to be found: its mean over the
+    training, falling from twice as many to none. now: share of the others about the present. choice: share of them in multiple choice. present: share of questions about the past over the
     newest blocks alone. lacking: share of the rest whose view lacks a part of the evidence. reconstruction: share of
     the streams that are told in a wrong order, as streams of `told` steps in `clips` clips, from the share `wait` of
     the training on. size: pixels.
@@ -116,12 +116,15 @@ class WorldMaker:
         self.grid = backbone.grid(settings.size, settings.size)
         self.asking = backbone.encode("?")[-1]
 
-    def batch(self, index: int, reconstruction: float) -> list[WorldBatch]:
-        """The batch of an index: streams told in order and, for the share `reconstruction` of them, in a wrong one."""
+    def batch(self, index: int, reconstruction: float, lookup: float) -> list[WorldBatch]:
+        """The batch of an index: streams told in order and, for the share `reconstruction` of them, in a wrong one.
+
+        lookup: share of questions that name their answer.
+        """
         s = self.settings
         rng = random.Random(f"world/{self.seed}/{index}")
         wrong = round(reconstruction * s.streams)
-        parts = [self._stack([self._stream(rng) for _ in range(s.streams - wrong)])]
+        parts = [self._stack([self._stream(rng, lookup) for _ in range(s.streams - wrong)])]
         if wrong:
             several = s.steps // s.told  # as many pictures as the streams that they stand for
             parts.append(self._stack([self._told(rng) for _ in range(wrong * several)]))
@@ -129,12 +132,12 @@ class WorldMaker:
 
     # Streams in order
 
-    def _stream(self, rng: random.Random) -> dict[str, Any]:
+    def _stream(self, rng: random.Random, lookup: float) -> dict[str, Any]:
         s = self.settings
         script = Script(rng.randrange(2**40), s.steps, "train", _times(rng, s.steps))
         rows = []
         for _ in range(s.questions):
-            if rng.random() < s.lookup:
+            if rng.random() < lookup:
                 asked, step = _lookup(rng, script), rng.randrange(s.steps)
             else:
                 asked, step = self._asked(rng, script)
@@ -338,6 +341,6 @@ class WorldData(Dataset[list[WorldBatch]]):
 
     def __getitem__(self, index: int) -> list[WorldBatch]:
         torch.set_num_threads(1)
-        settings = self.maker.settings
-        late = index >= settings.wait * self.batches
-        return self.maker.batch(index, settings.reconstruction if late else 0.0)
+        settings, done = self.maker.settings, index / self.batches
+        lookup = 2 * settings.lookup * (1 - done)
+        return self.maker.batch(index, settings.reconstruction if done >= settings.wait else 0.0, lookup)
