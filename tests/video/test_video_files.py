@@ -1,5 +1,6 @@
 """What files hold besides pictures in order: rotation, damage, and nothing at all."""
 
+import gc
 import os
 import shutil
 import subprocess
@@ -31,6 +32,23 @@ def test_rotation_is_applied_to_the_pixels(tmp_path, turns: int) -> None:
     assert number(upright) == 0
     assert upright[-SQUARE // 2, SQUARE // 2] == pytest.approx([255, 0, 0], abs=40)
     assert frame.pixels.flags.c_contiguous
+
+
+@pytest.mark.parametrize("rotation", [None, 90])
+def test_pictures_and_their_decoder_go_when_the_video_does(tmp_path, rotation: int | None) -> None:
+    path = make_clip(tmp_path / "clip.mp4", steady(4), rotation=rotation)
+    list(open_video(path))  # what is made once, on first use
+    gc.collect()
+    gc.disable()
+    try:
+        assert len(list(open_video(path))) == 4
+        before = {id(x) for x in gc.get_objects()}
+        assert len(list(open_video(path))) == 4
+        left = [x for x in gc.get_objects() if id(x) not in before and type(x).__module__.startswith("av.")]
+        assert left == []
+        assert gc.collect() == 0
+    finally:
+        gc.enable()
 
 
 def test_every_quarter_turn_and_mirror() -> None:

@@ -13,8 +13,11 @@ def to_rgb(frame: Any) -> NDArray[np.uint8]:
 
     Pixels are given as stored: those of anamorphic video are not stretched to be square.
     """
+    from av.sidedata.sidedata import SideDataContainer
+
     pixels: NDArray[np.uint8] = frame.to_ndarray(format="rgb24")
-    for data in frame.side_data:
+    # Not frame.side_data: the frame would keep it, and it the frame, with its decoder and threads, until a collection.
+    for data in SideDataContainer(frame):
         if data.type.name == "DISPLAYMATRIX":
             pixels = oriented(pixels, np.frombuffer(bytes(data), "=i4", count=9))
     return np.ascontiguousarray(pixels)
