@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from weavetime.backbones.attach import switched
 from weavetime.train.recipe import read_recipe
 from weavetime.train.run import train
 from weavetime.train.task import make_task
+from weavetime.train.world import KEYS
 
 pytestmark = [
     pytest.mark.gpu,
@@ -41,12 +44,28 @@ def test_a_replayed_step_has_eagers_gradients() -> None:
         assert error < 2e-3, name
 
 
+def test_a_replay_goes_by_the_weights_of_its_own_step() -> None:
+    """Under the trainer's own autocast, whose cache would keep the cast weights of the captured step."""
+    task: Any = make_task(read_recipe("mini", [*SMALL, "run.bf16=true", "world.reconstruction=0"]))
+    task.module.cuda().train()
+    batch = [type(b)(**{k: v.cuda() for k, v in vars(b).items()}) for b in task.dataset[0]]
+    with torch.autocast("cuda", torch.bfloat16):
+        before = {n: float(t.total) for n, t in task.losses(batch).items()}
+        with torch.no_grad():
+            for p in task.module.model.language_model.parameters():
+                p.mul_(1.5)
+        after = {n: float(t.total) for n, t in task.losses(batch).items()}
+        with switched(task.backbone.decoder, task.backbone.head_dim):
+            flat = [getattr(part, key) for part in batch for key in KEYS]
+            eager = dict(zip(after, task._forward(flat)[0].tolist(), strict=True))
+    assert after == pytest.approx(eager, rel=0.02, abs=0.02)
+    assert abs(after["answer"] - before["answer"]) > 0.1
+
+
 def test_it_learns(tmp_path: Path) -> None:
     folder = tmp_path / "out"
     changes = [*SMALL, f"output={folder}", "optimiser.max_steps=60", "run.log_every=20", "run.bf16=true"]
     train(read_recipe("mini", changes), say=lambda _: None)
-    import json
-
     history = json.loads((folder / "trainer_state.json").read_text())["log_history"]
     names = [h["loss_names"] for h in history if "loss_names" in h]
     assert names[-1] < 0.9 * names[0]

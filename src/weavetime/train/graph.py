@@ -63,4 +63,6 @@ class _Replay(torch.autograd.Function):
         graph: StepGraph = ctx.graph
         [found] = given
         factor = (found * graph.weights).sum() / graph.weights.square().sum()  # found = factor x weights
-        return None, *(None if g is None else g * factor for g in graph.gradients)
+        there = [g for g in graph.gradients if g is not None]
+        scaled = iter(torch._foreach_mul(there, factor))
+        return None, *(None if g is None else next(scaled) for g in graph.gradients)

@@ -96,33 +96,37 @@ class WorldTask(HostTask):
 
     def losses(self, batch: list[WorldBatch]) -> Mapping[str, Term]:
         """The mean of each part of the loss over all streams of the batch."""
-        weights = torch.tensor([getattr(self.settings.weights, term) for term in TERMS])
         flat = [getattr(part, key) for part in batch for key in KEYS]
-        means = self._replayed(flat, weights) if self._fused and torch.is_grad_enabled() else self._run(flat)[0]
-        return {t: Term(m, 1, float(w)) for t, m, w in zip(TERMS, means.unbind(), weights, strict=True)}
+        means, _ = self._run(flat)
+        return {t: Term(m, 1, w) for t, m, w in zip(TERMS, means.unbind(), self._weights, strict=True)}
+
+    @property
+    def _weights(self) -> list[float]:
+        return [getattr(self.settings.weights, term) for term in TERMS]
 
     @property
     def _fused(self) -> bool:
         return self.settings.fused and next(self.module.parameters()).is_cuda
 
-    def _replayed(self, flat: list[Tensor], weights: Tensor) -> Tensor:
-        shapes = tuple(x.shape for x in flat)
-        if shapes not in self._graphs:
-            with switched(self.backbone.decoder, self.backbone.head_dim):
-                self._graphs[shapes] = StepGraph(self.module, self._forward, weights.to(flat[0].device), flat)
-        return self._graphs[shapes](flat)[0]
-
     def _run(self, flat: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        """Means by part of the loss, and which answer tokens were predicted: as a graph where that is wanted."""
+        shapes = tuple(x.shape for x in flat)
         with switched(self.backbone.decoder, self.backbone.head_dim):
-            return self._forward(flat)
+            if not self._fused:
+                return self._forward(flat)
+            if shapes not in self._graphs:
+                weights = torch.tensor(self._weights, device=flat[0].device)
+                self._graphs[shapes] = StepGraph(self.module, self._forward, weights, flat)
+            return self._graphs[shapes](flat)
 
     def _forward(self, flat: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
-        """Means by part of the loss, and which answer tokens of each part of the batch were predicted."""
         if self._losses is None:
             size = self.settings.world.size
             self._losses = WorldLosses(self.backbone, self.window, size, fused=self._fused)
         device = flat[0].device.type
-        with torch.autocast(device, torch.bfloat16, enabled=self.recipe.run.bf16 and device == "cuda"):
+        half = self.recipe.run.bf16 and device == "cuda"
+        # No cache of cast weights: a graph would go on with those of the step it was captured in.
+        with torch.autocast(device, torch.bfloat16, enabled=half, cache_enabled=False):
             found = [self._losses(part) for part in unpacked(flat)]
         sums = torch.stack([sums for sums, _ in found]).sum(0)
         return sums[:, 0] / sums[:, 1].clamp_min(1), [right for _, right in found]
@@ -134,7 +138,8 @@ class WorldTask(HostTask):
         for index in range(EVALUATED):
             [batch] = self._held.batch(index, 0.0, self.settings.world.lookup)
             flat = [getattr(batch, key).to(device) for key in KEYS]
-            _, [right] = self._run(flat)
+            with torch.enable_grad():  # the graph of a training step does, if there is one
+                _, [right] = self._run(flat)
             [part] = unpacked(flat)
             hit, held = first_tokens(part, right)
             for family, yes, choice in zip(

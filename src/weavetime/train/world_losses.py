@@ -71,7 +71,8 @@ class WorldLosses:
         embeds = torch.cat([sink, block.flatten(1, 2), self._embed(batch.ids, features).flatten(1, 2)], 1)
         shape = Shape(len(self.sink), steps, block.shape[2], *batch.ids.shape[1:])
         if shape not in self.places:
-            self.places[shape] = Places.of(shape, self.window, self.angles, fused=self.fused)
+            fused = self.fused and shape.questions > 1  # of the few streams told in a wrong order it would save nothing
+            self.places[shape] = Places.of(shape, self.window, self.angles, fused=fused)
         plan = StreamPass(self.places[shape], batch.views, batch.prompts, retrieval=shape.questions > 1)
         ranks = torch.arange(embeds.shape[1], device=embeds.device)[None]
         out = backbone.decoder(inputs_embeds=embeds, position_ids=ranks, use_cache=False, memory=plan)

@@ -45,13 +45,13 @@ class WorldSettings:
 
     streams: a batch. steps: of each. questions: of each. length: tokens that a question and its answer may take.
     lookup: share of questions that name their answer, so that only its letter is to be found: its mean over the
-    training, falling from twice as many to none. now: share of the others about the present. choice: share of them in multiple choice. present: share of questions about the past over the
-    newest blocks alone. lacking: share of the rest whose view lacks a part of the evidence. reconstruction: share of
-    the streams that are told in a wrong order, as streams of `told` steps in `clips` clips, from the share `wait` of
-    the training on. size: pixels.
+    training, falling from twice as many to none. now: share of the others about the present. choice: share of them in
+    multiple choice. present: share of questions about the past over the newest blocks alone. lacking: share of the
+    rest whose view lacks a part of the evidence. reconstruction: pictures of streams told in a wrong order, of `told`
+    steps in `clips` clips, to one picture of the others, from the share `wait` of the training on. size: pixels.
     """
 
-    streams: int = 24
+    streams: int = 16
     steps: int = 64
     questions: int = 12
     length: int = 96
@@ -117,17 +117,15 @@ class WorldMaker:
         self.asking = backbone.encode("?")[-1]
 
     def batch(self, index: int, reconstruction: float, lookup: float) -> list[WorldBatch]:
-        """The batch of an index: streams told in order and, for the share `reconstruction` of them, in a wrong one.
+        """The batch of an index: streams told in order and, where there is to be reconstruction, in a wrong one.
 
         lookup: share of questions that name their answer.
         """
         s = self.settings
         rng = random.Random(f"world/{self.seed}/{index}")
-        wrong = round(reconstruction * s.streams)
-        parts = [self._stack([self._stream(rng, lookup) for _ in range(s.streams - wrong)])]
-        if wrong:
-            several = s.steps // s.told  # as many pictures as the streams that they stand for
-            parts.append(self._stack([self._told(rng) for _ in range(wrong * several)]))
+        parts = [self._stack([self._stream(rng, lookup) for _ in range(s.streams)])]
+        if told := round(reconstruction * s.streams * s.steps / s.told):
+            parts.append(self._stack([self._told(rng) for _ in range(told)]))
         return parts
 
     # Streams in order
