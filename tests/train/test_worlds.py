@@ -97,13 +97,18 @@ def test_an_answer_is_the_option_of_its_letter() -> None:
     ):
         answer = text(torch.tensor([token for _, token, part in answers if part == ANSWER])).removesuffix("<|im_end|>")
         ahead = [token for _, token, part in answers if part == AHEAD]
+        verdicts = []
         if choice:
             letter, _, option = answer.partition(") ")
+            options = re.findall(r"\n\(([A-D])\) ", said)
+            verdicts = [maker().backbone.encode("yes" if o == letter else "no")[0] for o in options]
+            assert verdicts.count(verdicts["ABCD".index(letter)]) == 1
             assert f"\n({letter}) {option}\n" in said
             assert said.count(f") {option}\n") == 1
             choices += 1
             answer = option
-        assert ahead == ([] if ROWS[family] == "when" else [maker().backbone.encode(answer)[0]])
+        known = [] if ROWS[family] == "when" else [maker().backbone.encode(answer)[0]]
+        assert ahead == known + verdicts
     assert 0.5 < choices / len(rows(batch)) < 1
 
 

@@ -24,7 +24,7 @@ EVALUATED = 4  # batches
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """Of the parts of the loss, each a mean. ahead: the answer known before the options are read. names: what picture
+    """Of the parts of the loss, each a mean. ahead: what the answer is, known at the question's end; which option is right, at its end. names: what picture
     tokens show. retrieval: the evidence's blocks scored above all others, coarse and fine, in every layer.
     """
 

@@ -114,7 +114,8 @@ class WorldMaker:
     def __init__(self, backbone: Backbone, settings: WorldSettings, window: int, seed: str) -> None:
         self.backbone, self.settings, self.window, self.seed = backbone, settings, window, seed
         self.grid = backbone.grid(settings.size, settings.size)
-        self.asking = backbone.encode("?")[-1]
+        self.asking, self.line = backbone.encode("?")[-1], backbone.encode("\n")[-1]
+        self.verdicts = [backbone.encode(word)[0] for word in ("no", "yes")]
 
     def batch(self, index: int, reconstruction: float, lookup: float) -> list[WorldBatch]:
         """The batch of an index: streams told in order and, where there is to be reconstruction, in a wrong one.
@@ -161,9 +162,16 @@ class WorldMaker:
         row = _text([prompt], [(answer, ANSWER)], self.settings.length)
         if asked.family != "when":  # the first token of a time says nothing
             row["labels"][prompt.index(self.asking)] = self.backbone.encode(asked.answer)[0]
+        if choice:
+            for i, end in enumerate(self._option_ends(prompt, len(asked.options))):
+                row["labels"][end] = self.verdicts[i == asked.gold]
         family = ROWS.index(asked.family)
         view = self._view(rng, step, spans, now)
         return {**row, "view": view, "wanted": wanted, "before": step + 1, "family": family, "choice": choice}
+
+    def _option_ends(self, prompt: list[int], count: int) -> list[int]:
+        """Where the line of each option ends: three lines end before, of the prompt, the question and `Options:`."""
+        return [i for i, token in enumerate(prompt) if token == self.line][3 : 3 + count]
 
     def _turn(self, asked: Asked, choice: bool) -> tuple[list[int], list[int]]:
         prompt = self.backbone.prompt(asked.question(choice=choice), Decoding())
@@ -254,7 +262,7 @@ class WorldMaker:
                 views[i, j, : len(view)] = torch.tensor(view)
         stacked = {n: torch.stack([s[n] for s in streams]) for n in streams[0] if n != "view"}
         told = bool(stacked["family"][0, 0] == ROWS.index(TOLD))
-        room = len(streams) * questions * (self.settings.told * 10 + 40 if told else 10)
+        room = len(streams) * questions * (self.settings.told * 10 + 40 if told else 14)
         answers = _answers(stacked.pop("labels"), stacked.pop("parts"), room)
         return WorldBatch(views=views, answers=answers, **stacked)
 
@@ -282,7 +290,8 @@ def _text(turns: Sequence[list[int]], answers: Sequence[tuple[list[int], int]], 
 def _answers(labels: Tensor, parts: Tensor, room: int) -> Tensor:
     """(room, 3): where the token before each answer token stands, the answer token, its part of the loss.
 
-    A label on a token that was asked is the answer to be known there, AHEAD of the options.
+    A label on a token that was asked is what is to be known there, AHEAD of the answer: at the question's end what it
+    is, at an option's end whether it is this one.
     """
     at = (labels.flatten() != IGNORED).nonzero()[:, 0]
     if len(at) > room:
