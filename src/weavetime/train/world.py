@@ -24,8 +24,10 @@ EVALUATED = 4  # batches
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """Of the parts of the loss, each a mean. ahead: what the answer is, known at the question's end; which option is right, at its end. names: what picture
-    tokens show. retrieval: the evidence's blocks scored above all others, coarse and fine, in every layer.
+    """Of the parts of the loss, each a mean.
+
+    ahead: what the answer is, known at the question's end; whether an option is right, known at its end. names: what
+    picture tokens show. retrieval: the blocks of the evidence scored above all others, coarse and fine, in every layer.
     """
 
     answer: float = 2.0
