@@ -145,7 +145,9 @@ def plan(settings: Settings) -> list[tuple[Script, list[Asked]]]:
     while left:
         script = Script(seed, settings.steps, settings.split)  # type: ignore[arg-type]
         earliest = int(settings.since * settings.steps)
-        asked = questions(script, min(left, settings.per_stream), settings.families, earliest)
+        turn = (seed - settings.seed) * settings.per_stream % len(settings.families)  # few a stream: others each time
+        families = settings.families[turn:] + settings.families[:turn]
+        asked = questions(script, min(left, settings.per_stream), families, earliest)
         empty = 0 if asked else empty + 1
         if empty == PATIENCE:
             raise WorldError(

@@ -1,0 +1,165 @@
+"""What each part of the method brings, measured in StreamWorld: models without and with a part, modes, settings.
+
+    python scripts/ablation.py run FOLDER --arm base=MODEL --arm time=MODEL --arm mini=mini
+    python scripts/ablation.py report FOLDER        # writes docs/ablation.md and its plots, prints a table
+
+`run` starts a process for each CUDA card, or one on the CPU; a run that was cut goes on where it was. Every arm answers
+in the modes weavetime, rekv and window; the last arm also in all the others.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from ablation_report import by_length, load, report
+
+import weavetime as wt
+from weavetime.eval import RowFile
+from weavetime.eval.streamworld import ORACLE, Row, Settings, head, left, run
+from weavetime.world import FAMILIES, NOW
+
+WINDOW, LENGTHS, LONG = 16, (16, 256, 4096), 2048  # steps; of LONG at least half are visible
+PER_STREAM = {16: 16, 256: 32, LONG: 64, 4096: 64}
+SHARDS = 4  # files of a job, so that several cards share it
+K = 64
+PAST = tuple(f for f in FAMILIES if f not in {n.__name__ for n in NOW})
+OPEN = tuple(f for f in FAMILIES if f != "when")  # a time to the second is no short answer
+MAIN: tuple[str | wt.Mode, ...] = (wt.WeaveTime(k=K, delta=0), wt.ReKV(k=K), "window")
+RIVALS = ("recent:4", "uniform:64", "blind", ORACLE)
+EVERY = 30.0  # seconds between two lines of progress
+
+
+@dataclass(frozen=True)
+class Job:
+    """Some questions for one arm: a shard is a file of rows."""
+
+    arm: str
+    name: str
+    shard: int
+    settings: Settings
+
+    def path(self, folder: Path) -> Path:
+        """Where its rows are."""
+        return folder / self.arm / f"{self.name}.{self.shard}.jsonl"
+
+
+def jobs(arms: Sequence[str], lengths: Sequence[int], main: int, rest: int, long: int) -> Iterator[Job]:
+    """All that is measured; the last arm is the whole method and is measured in every mode."""
+    base = Settings(window=WINDOW, since=0.5, batch=256)
+    for arm in arms:
+        found: list[tuple[str, int, Settings]] = [
+            (f"main-{steps}", main, replace(base, steps=steps, modes=MAIN)) for steps in lengths
+        ]
+        if arm == arms[-1]:
+            found += [(f"rivals-{s}", rest, replace(base, steps=s, modes=RIVALS)) for s in lengths]
+            found += [(f"full-{s}", rest, replace(base, steps=s, modes=("full",), window=None)) for s in lengths[:-1]]
+            found += [("new-256", rest, replace(base, steps=256, modes=MAIN, split="new"))]
+            found += [("open-256", rest, replace(base, steps=256, modes=MAIN, families=OPEN, open=True))]
+            choosing = tuple(wt.WeaveTime(k=K, delta=0, coarse=c) for c in sorted({1, 3, max(3, -(-long // K))}))
+            for visual in (False, True):
+                settings = replace(base, steps=long, families=PAST, modes=(*choosing, wt.ReKV(k=K)), visual_only=visual)
+                found.append((f"retrieval-{long}{'-visual' if visual else ''}", rest, settings))
+        for name, n, settings in found:
+            share = -(-n // SHARDS)
+            per_stream = min(share, PER_STREAM.get(settings.steps, 32))
+            for shard in range(SHARDS):
+                own = replace(settings, limit=share, per_stream=per_stream, seed=10_000 * shard)
+                yield Job(arm, name, shard, own)
+
+
+def carry_out(engine: wt.Engine, job: Job, folder: Path) -> None:
+    """Answer what is missing of a job."""
+    with RowFile(job.path(folder), head(engine, job.settings)) as file:
+        done = {Row.of(row).key for row in file.rows}
+        missing = sum(len(keys) for _, _, keys in left(job.settings, done))
+        start = said = time.monotonic()
+        for count, row in enumerate(run(engine, job.settings, done=done), 1):
+            file.add(row.to_dict())
+            if time.monotonic() - said > EVERY or count == missing:
+                said = time.monotonic()
+                togo = (said - start) / count * (missing - count)
+                print(f"{job.arm} {job.name}.{job.shard}: {count} of {missing} rows, {togo:.0f} s left", flush=True)
+
+
+def work(args: argparse.Namespace, arms: dict[str, str]) -> None:
+    """The share of the jobs that this process has."""
+    mine, of = map(int, args.share.split("/"))
+    if not args.device.startswith("cuda"):
+        torch.set_num_threads(1)  # a small model's operations are too short to share
+    every = list(jobs(list(arms), args.lengths, args.main, args.rest, args.long))
+    for arm, model in arms.items():
+        todo = [job for i, job in enumerate(every) if job.arm == arm and i % of == mine]
+        if not todo:
+            continue
+        with wt.load(model, device=args.device) as engine:
+            layers = engine.backbone.decoder.config.num_hidden_layers
+            about = {"model": model, "layers": layers, "delta": engine.delta, "device": card(args.device)}
+            (args.folder / arm).mkdir(parents=True, exist_ok=True)
+            (args.folder / arm / "about.json").write_text(json.dumps(about))
+            for job in todo:
+                carry_out(engine, job, args.folder)
+
+
+def card(device: str) -> str:
+    """The device in words."""
+    return torch.cuda.get_device_name(device) if device.startswith("cuda") else platform.processor() or "CPU"
+
+
+def start(args: argparse.Namespace) -> int:
+    """A process for each card, each with a share of the jobs; on the CPU, this one."""
+    arms = dict(arm.split("=", 1) for arm in args.arm)
+    args.folder.mkdir(parents=True, exist_ok=True)
+    cards = torch.cuda.device_count()
+    if args.share is None:
+        said = {"command": shlex.join(["python", *sys.argv]), "date": time.strftime("%Y-%m-%d")}
+        versions = {"torch": torch.__version__, "weavetime": wt.__version__}
+        (args.folder / "run.json").write_text(json.dumps({**said, **versions, "cards": cards, "arms": list(arms)}))
+    if args.share is not None or cards == 0:
+        args.share, args.device = args.share or "0/1", args.device or "cpu"
+        work(args, arms)
+    else:
+        own = [sys.executable, *sys.argv]
+        children = [subprocess.Popen([*own, "--share", f"{i}/{cards}", "--device", f"cuda:{i}"]) for i in range(cards)]
+        codes = [child.wait() for child in children]
+        if any(codes):
+            return 1
+    if "--share" not in sys.argv:
+        print(by_length(load(args.folder)))
+    return 0
+
+
+def main() -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    commands = parser.add_subparsers(dest="command", required=True)
+    runs = commands.add_parser("run")
+    runs.add_argument("folder", type=Path)
+    runs.add_argument("--arm", action="append", required=True, metavar="NAME=MODEL")
+    runs.add_argument("--main", type=int, default=2000, help="questions for weavetime, rekv and window, each length")
+    runs.add_argument("--rest", type=int, default=512, help="questions for every other mode")
+    runs.add_argument("--lengths", type=lambda t: [int(n) for n in t.split(",")], default=list(LENGTHS))
+    runs.add_argument("--long", type=int, default=LONG, help="steps of the streams on which blocks are chosen")
+    runs.add_argument("--share", help="I/N: this process's part of the jobs")
+    runs.add_argument("--device", help="cpu or cuda:N, together with --share")
+    reports = commands.add_parser("report")
+    reports.add_argument("folder", type=Path)
+    reports.add_argument("--docs", type=Path, default=Path(__file__).parent.parent / "docs")
+    args = parser.parse_args()
+    if args.command == "run":
+        return start(args)
+    print(report(args.folder, args.docs))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

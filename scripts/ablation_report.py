@@ -1,0 +1,237 @@
+"""The page about an ablation's rows: tables with intervals, and plots as SVG."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from ablation_plot import Line, plot
+
+from weavetime.eval import evidence_scores, paired, wilson
+from weavetime.eval.streamworld import Row
+from weavetime.world import FAMILIES, NOW
+
+ALWAYS, REKV, WINDOW, METHOD = "weavetime(delta=0)", "rekv", "window", "weavetime"
+WINDOWS = 16  # steps a window
+NOWS = {f.__name__ for f in NOW}
+DELTAS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.01)
+Key = tuple[int, int]
+
+
+@dataclass
+class Measured:
+    """Rows of one arm's job, by mode and question. layers, delta: the model's. window, steps: the streams'."""
+
+    modes: dict[str, dict[Key, Row]]
+    layers: int
+    delta: float
+    window: int | None
+    steps: int
+
+    def at(self, delta: float) -> dict[Key, Row]:
+        """What weavetime answers at a threshold: its own second look where the gate reaches it, else the window's."""
+        always, present = self.modes[ALWAYS], self.modes[WINDOW]
+        sure = {key for key, row in always.items() if not (row.recalled and row.gate is not None and row.gate >= delta)}
+        return {key: present[key] if key in sure else always[key] for key in always.keys() & present.keys()}
+
+    def complete(self) -> Measured:
+        """With weavetime at the model's own threshold among the modes."""
+        if ALWAYS in self.modes and WINDOW in self.modes:
+            self.modes = {METHOD: self.at(self.delta), **self.modes}
+        return self
+
+
+def load(folder: Path) -> dict[str, dict[str, Measured]]:
+    """All rows of a folder, by arm and job."""
+    found: dict[str, dict[str, Measured]] = {}
+    for arm in json.loads((folder / "run.json").read_text())["arms"]:
+        said = json.loads((folder / arm / "about.json").read_text())
+        jobs: dict[str, Measured] = {}
+        for path in sorted((folder / arm).glob("*.jsonl")):
+            head, *rows = map(json.loads, path.read_text().splitlines())
+            name, settings = path.name.split(".")[0], head["settings"]
+            new = Measured(defaultdict(dict), said["layers"], said["delta"], settings["window"], settings["steps"])
+            job = jobs.setdefault(name, new)
+            for row in map(Row.of, rows):
+                job.modes[row.mode][row.seed, row.number] = row
+        found[arm] = {name: job.complete() for name, job in jobs.items()}
+    return found
+
+
+def accuracy(rows: Iterable[Row]) -> float:
+    """Share of right answers."""
+    right = [row.right for row in rows]
+    return sum(right) / len(right)
+
+
+def share(rows: Iterable[Row]) -> str:
+    """Accuracy with its interval."""
+    right = [row.right for row in rows]
+    if not right:
+        return "–"
+    low, high = wilson(sum(right), len(right))
+    return f"{sum(right) / len(right):.3f} ({low:.3f}–{high:.3f})"
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """A Markdown table, numbers to the right."""
+    lines = [header, ["---", *["--:"] * (len(header) - 1)], *rows]
+    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
+
+
+def main_jobs(jobs: Mapping[str, Measured], prefix: str = "main") -> list[Measured]:
+    """Jobs of a kind, shortest streams first."""
+    return sorted((job for name, job in jobs.items() if name.split("-")[0] == prefix), key=lambda job: job.steps)
+
+
+def by_length(arms: Mapping[str, Mapping[str, Measured]]) -> str:
+    """Accuracy of every arm and mode at every length."""
+    rows = []
+    for arm, jobs in arms.items():
+        for job in [*main_jobs(jobs), *main_jobs(jobs, "rivals"), *main_jobs(jobs, "full")]:
+            for mode, found in job.modes.items():
+                seconds = "" if mode == METHOD else f"{median(r.timings['total'] for r in found.values()) * 1e3:.0f}"
+                looked = sum(r.recalled for r in found.values()) / len(found)
+                rows.append((arm, job.steps, mode, len(found), share(found.values()), f"{looked:.2f}", seconds))
+    rows.sort(key=lambda row: (list(arms).index(row[0]), row[1]))
+    return table(("arm", "steps", "mode", "n", "accuracy (95 %)", "looked back", "ms"), rows)
+
+
+def by_family(columns: Mapping[str, Mapping[Key, Row]]) -> str:
+    """Accuracy by family, a column for each set of rows."""
+    rows = []
+    for family in FAMILIES:
+        sets = [[row for row in found.values() if row.family == family] for found in columns.values()]
+        if any(sets):
+            rows.append((family, max(map(len, sets)), *map(share, sets)))
+    past = [[row for row in found.values() if row.family not in NOWS] for found in columns.values()]
+    rows.append(("all about the past", max(map(len, past)), *map(share, past)))
+    return table(("family", "n", *columns), rows)
+
+
+def differences(jobs: Mapping[str, Measured]) -> str:
+    """Paired differences of accuracy."""
+    rows = []
+    for job in [*main_jobs(jobs), *main_jobs(jobs, "new"), *main_jobs(jobs, "open")]:
+        name = next(n for n, j in jobs.items() if j is job)
+        for one, other in ((METHOD, REKV), (METHOD, WINDOW), (ALWAYS, REKV)):
+            a, b = job.modes[one], job.modes[other]
+            for what, keep in (("all", lambda r: True), ("past", lambda r: r.family not in NOWS)):
+                keys = [k for k in sorted(a.keys() & b.keys()) if keep(a[k])]
+                if keys:
+                    streams = [seed for seed, _ in keys]
+                    found = paired([a[k].right for k in keys], [b[k].right for k in keys], streams)
+                    said = "{:+.3f} ({:+.3f} to {:+.3f})".format(*found)
+                    rows.append((name, f"{one} − {other}", what, len(keys), said))
+    return table(("streams", "difference", "questions", "n", "accuracy (95 %)"), rows)
+
+
+def by_distance(job: Measured) -> str:
+    """Accuracy on questions about the past by how far back their evidence lies."""
+    window = job.window or job.steps
+    reach = job.layers * window
+    bins: tuple[tuple[str, Callable[[float], bool]], ...] = (
+        (f"inside the window (< {window} s)", lambda d: d < window),
+        (f"within layers × window (< {reach} s)", lambda d: window <= d < reach),
+        (f"beyond ({reach} s or more)", lambda d: d >= reach),
+    )
+    rows = []
+    for name, inside in bins:
+        sets = [
+            [r for r in found.values() if r.family not in NOWS and r.distance is not None and inside(r.distance)]
+            for found in job.modes.values()
+        ]
+        rows.append((name, max(map(len, sets)), *map(share, sets)))
+    return table(("evidence", "n", *job.modes), rows)
+
+
+def over_delta(job: Measured) -> tuple[str, Line]:
+    """Accuracy against the share of questions that looked back, by threshold."""
+    rows, points = [], []
+    for delta in DELTAS:
+        found = job.at(delta).values()
+        looked = sum(r.recalled for r in found) / len(found)
+        points.append((looked, accuracy(found)))
+        name = "never" if delta > 1 else f"{delta:g}"
+        rows.append((name, len(found), f"{looked:.3f}", share(found)))
+    return table(("δ", "n", "looked back", "accuracy (95 %)"), rows), Line("weavetime over δ", points)
+
+
+def retrieval(jobs: Mapping[str, Measured]) -> str:
+    """What the chosen blocks hold of the evidence."""
+    rows = []
+    for name in sorted(n for n in jobs if n.startswith("retrieval")):
+        for mode, found in jobs[name].modes.items():
+            scores = [s for s in map(evidence_scores, found.values()) if s is not None]
+            if scores:
+                means = [mean(getattr(s, what) for s in scores) for what in SCORES]
+                rows.append((name, mode, len(scores), *means, share(found.values())))
+    return table(("streams", "mode", "n", *SCORES, "accuracy (95 %)"), rows)
+
+
+SCORES = ("recall", "recall_union", "precision", "precision_union")
+
+
+def mean(values: Iterable[float | None]) -> str:
+    """To three digits, over those that are known."""
+    known = [v for v in values if v is not None]
+    return f"{sum(known) / len(known):.3f}" if known else "–"
+
+
+def report(folder: Path, docs: Path) -> str:
+    """Write docs/ablation.md and its plots; returns the table of lengths."""
+    arms, said = load(folder), json.loads((folder / "run.json").read_text())
+    subject = list(arms)[-1]
+    jobs = arms[subject]
+    longest = main_jobs(jobs)[-1]
+    sweep, curve = over_delta(longest)
+    flat = [Line(m, [(x, accuracy(longest.modes[m].values())) for x in (0.0, 1.0)]) for m in (REKV, WINDOW)]
+    plot(docs / "ablation-gate.svg", "share of questions that looked back", "accuracy", [curve, *flat])
+    growth = [
+        Line(mode, [(job.steps / WINDOWS, accuracy(job.modes[mode].values())) for job in main_jobs(jobs)])
+        for mode in (METHOD, REKV, WINDOW)
+    ]
+    plot(docs / "ablation-length.svg", "length of the stream, windows", "accuracy", growth, logarithmic=True)
+    lengths = by_length(arms)
+    arm_columns = {arm: main_jobs(j)[-1].modes[METHOD] for arm, j in arms.items()}
+    parts: dict[str, Any] = {
+        "Lengths, modes and arms": lengths,
+        f"Families by arm, weavetime on streams of {longest.steps} steps": by_family(arm_columns),
+        f"Families by mode, {subject} on streams of {longest.steps} steps": by_family(longest.modes),
+        f"Paired differences, {subject}": differences(jobs),
+        f"How far back the evidence lies, {subject} on streams of {longest.steps} steps": by_distance(longest),
+        f"The gate, {subject} on streams of {longest.steps} steps": sweep,
+        f"What the chosen blocks hold, {subject}": retrieval(jobs),
+    }
+    for name, title in (("new", "Cards never trained on"), ("open", "Short answers in place of options")):
+        for job in main_jobs(jobs, name):
+            parts[f"{title}, {subject} on streams of {job.steps} steps"] = by_family(job.modes)
+    about = {arm: json.loads((folder / arm / "about.json").read_text()) for arm in arms}
+    (docs / "ablation.md").write_text(page(parts, said, about))
+    (folder / "summary.json").write_text(json.dumps({"run": said, "arms": about, "tables": parts}, indent=1))
+    return lengths
+
+
+def page(parts: Mapping[str, str], said: Mapping[str, Any], about: Mapping[str, Any]) -> str:
+    """The page."""
+    models = "; ".join(f"{arm}: {a['model']} (δ {a['delta']:g}, {a['layers']} layers)" for arm, a in about.items())
+    cards = ", ".join(sorted({a["device"] for a in about.values()}))
+    run = f"Run on {said['date']}: {cards} × {max(1, said['cards'])}, torch {said['torch']}, {models}."
+    body = "\n\n".join(f"## {title}\n\n{text}" for title, text in parts.items())
+    plots = "![Length](ablation-length.svg) ![Gate](ablation-gate.svg)"
+    return f"{HEAD}\n{run}\n\n```\n{said['command']}\n```\n\n{plots}\n\n{body}\n"
+
+
+HEAD = """# Ablation
+
+What each part brings, measured in [StreamWorld](streamworld.md) by `scripts/ablation.py`, which also writes this page.
+Questions are about moments in the second half of their stream. Intervals of an accuracy are Wilson's, those of a
+difference a bootstrap over whole streams. `weavetime` is the method at the model's own δ, put together from two runs:
+`weavetime(delta=0)` always looks back, `window` never does, and the gate says which of the two the method gives.
+`oracle`: the frames of the evidence itself. `ms`: median time from a question to its whole answer.
+"""
