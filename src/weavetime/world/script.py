@@ -142,9 +142,10 @@ def _visits(rng: random.Random, steps: int, split: Split) -> Iterator[Visit]:
             roster[free.pop()] = guest
     here: list[Visit] = []
     for start, kind in zip(entries, roster, strict=True):
-        here = [v for v in here if v.end > start]
+        near = [v for v in here if v.end >= start]  # a card that has just gone does not come back at once: at whole
+        here = [v for v in near if v.end > start]  # steps that would look as if it had stayed
         kind = rng.choice(regulars) if kind is None else kind
-        if len(here) >= CROWD or any(v.kind == kind for v in here):
+        if len(here) >= CROWD or any(v.kind == kind for v in near):
             continue
         visit = _visit(rng, kind, start, steps, here, split)
         here.append(visit)
