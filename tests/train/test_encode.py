@@ -14,6 +14,7 @@ from transformers import PreTrainedTokenizerFast
 import weavetime as wt
 from reference import CLOSING, OPENING, SINK, VISUAL, Block, positions, time_prompt
 from tiny import LAYOUT_NAMES, LAYOUTS, SPECIAL, each_layout, engine, host, shared, shown, tokenizer
+from weavetime.backbones.base import resized
 from weavetime.config import Decoding
 from weavetime.train.encode import ANSWER, RECONSTRUCTION, Encoded, Step, Turn, encode
 from weavetime.train.samples import Batch, collate, inputs_embeds
@@ -155,7 +156,7 @@ def test_pictures_in_displayed_order_as_the_stream_resizes_them(family: str, seg
     size = 1 + pairs
     steps = [Step(tuple(frames[size * i : size * i + size]), float(i), i + 1.0) for i in range(4)]
     found = encode(backbone, steps, ORDER, TURNS)
-    wanted = backbone._resize(frames, found.grid).unflatten(0, (4, size))[list(ORDER)]
+    wanted = resized(frames, found.grid).unflatten(0, (4, size))[list(ORDER)]
     assert found.pixels.dtype == torch.uint8
     assert torch.equal(found.pixels.float(), wanted if pairs else wanted[:, 0])
 

@@ -85,6 +85,16 @@ def _tensor(pixels: np.ndarray | Tensor) -> Tensor:
     return pixels if isinstance(pixels, Tensor) else torch.from_numpy(np.require(pixels, requirements=["C", "W"]))
 
 
+def resized(frames: Sequence[Frame], grid: Grid, device: torch.device | None = None) -> Tensor:
+    """Frames of one size as the grid wants them, float (frames, 3, height, width), whole numbers in 0..255."""
+    pixels = torch.stack([_tensor(f.pixels) for f in frames]).to(device).permute(0, 3, 1, 2).float()
+    size = (grid.height, grid.width)
+    if pixels.shape[-2:] == size:
+        return pixels
+    pixels = functional.interpolate(pixels, size=size, mode="bicubic", antialias=True, align_corners=False)
+    return pixels.round_().clamp_(0, 255)  # as a resized 8-bit picture would be
+
+
 def _three_numbers(checkpoint: Checkpoint, name: str) -> list[float]:
     said = checkpoint.preprocessor.get(name)
     if not (isinstance(said, list) and len(said) == 3 and all(isinstance(x, int | float) for x in said)):
@@ -159,17 +169,8 @@ class Backbone(ABC):
         """Visual tokens of frames, (frames, tokens, hidden): resized and normalised on the vision tower's device."""
         sizes = [tuple(f.pixels.shape) for f in frames]
         groups = [0] + [i for i in range(1, len(frames)) if sizes[i] != sizes[i - 1]] + [len(frames)]
-        pictures = [self._resize(frames[a:b], grid) for a, b in pairwise(groups)]
+        pictures = [resized(frames[a:b], grid, self.vision_device) for a, b in pairwise(groups)]
         return self.features(torch.cat(pictures), grid)
-
-    def _resize(self, frames: Sequence[Frame], grid: Grid) -> Tensor:
-        stacked = torch.stack([_tensor(f.pixels) for f in frames]).to(self.vision_device)
-        pixels = stacked.permute(0, 3, 1, 2).float()
-        if pixels.shape[-2:] == (grid.height, grid.width):
-            return pixels
-        size = (grid.height, grid.width)
-        pixels = functional.interpolate(pixels, size=size, mode="bicubic", antialias=True, align_corners=False)
-        return pixels.round_().clamp_(0, 255)  # as a resized 8-bit picture would be
 
     def normalise(self, pixels: Tensor) -> Tensor:
         """0..255 to the checkpoint's mean and standard deviation, in the vision tower's dtype."""

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from ..backbones import Backbone, Grid
+from ..backbones.base import resized
 from ..ops import place, text_positions
 from ..types import Frame
 from .losses import IGNORED
@@ -106,18 +105,7 @@ def _conversation(backbone: Backbone, turns: Sequence[Turn]) -> tuple[list[int],
 
 
 def _pixels(steps: Sequence[Step], grid: Grid) -> Tensor:
-    """Pictures as the backbone's own step resizes them, which are 8-bit values."""
-    shown = [torch.stack([_resized(frame, grid) for frame in step.frames]) for step in steps]
+    """Pictures as the stream resizes them: 8-bit values."""
+    shown = [torch.cat([resized([frame], grid).to(torch.uint8) for frame in step.frames]) for step in steps]
     pixels = torch.stack(shown)
     return pixels[:, 0] if pixels.shape[1] == 1 else pixels
-
-
-def _resized(frame: Frame, grid: Grid) -> Tensor:
-    pixels = frame.pixels
-    if not isinstance(pixels, Tensor):
-        pixels = torch.from_numpy(np.require(pixels, requirements=["C", "W"]))
-    picture, size = pixels.permute(2, 0, 1), (grid.height, grid.width)
-    if picture.shape[-2:] == size:
-        return picture
-    scaled = functional.interpolate(picture[None].float(), size, mode="bicubic", antialias=True, align_corners=False)
-    return scaled[0].round_().clamp_(0, 255).to(torch.uint8)
