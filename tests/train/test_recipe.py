@@ -131,6 +131,14 @@ def test_arguments_are_the_recipe(tmp_path: Path) -> None:
     assert (args.num_train_epochs, args.gradient_accumulation_steps, args.max_grad_norm) == (0.5, 16, 1.0)
 
 
+def test_a_process_uses_one_card(tmp_path: Path) -> None:
+    """Several, without torchrun, would make transformers take nn.DataParallel and batches of other sizes."""
+    args = arguments(read_recipe("llava-onevision-7b-script"), tmp_path)
+    assert args.n_gpu <= 1
+    args._n_gpu = 4  # what is found on a machine with four
+    assert (args.n_gpu, args.cards, args.train_batch_size, args.eval_batch_size) == (1, 4, 1, 1)
+
+
 def test_the_task_of_the_registry_is_there() -> None:
     module, _, cls = TASKS["samples"].partition(":")
     assert hasattr(getattr(import_module(module), cls), "Settings")

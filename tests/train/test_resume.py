@@ -141,6 +141,25 @@ def test_what_changed_since_is_said(ended: Path, tmp_path: Path) -> None:
     assert any(e["step"] == 8 for e in log(output))
 
 
+def test_what_changed_since_holds(ended: Path, tmp_path: Path) -> None:
+    """Not what the checkpoint's optimiser, schedule and state bring back."""
+    output = shutil.copytree(ended / "run", tmp_path / "run")
+    cut_off(output, 4)
+    changed = {"lr": 5e-4, "weight_decay": 0.1, "beta2": 0.9, "schedule": "linear", "max_steps": 8}
+    recipe = texts.recipe(
+        ended / "base", output, task="texts", optimiser=changed, run={"save_every": 1, "log_every": 2, "keep": 9}
+    )
+    train(recipe, resume=True, say=str)
+    assert {p.name for p in all_checkpoints(output)} >= {f"checkpoint-{n}" for n in (5, 6, 7, 8)}
+    rates = {e["step"]: e["learning_rate"] for e in log(output) if "learning_rate" in e}
+    assert rates.keys() == {1, 2, 3, 4, 6, 8}
+    assert rates[6] == pytest.approx(5e-4 * (8 - 5) / 8)
+    assert rates[8] == pytest.approx(5e-4 * (8 - 7) / 8)
+    groups = torch.load(output / "checkpoint-8" / "optimizer.pt", weights_only=True)["param_groups"]
+    assert {g["betas"] for g in groups} == {(0.9, 0.9)}
+    assert max(g["weight_decay"] for g in groups) == 0.1
+
+
 def test_a_recipe_that_trains_something_else(ended: Path, tmp_path: Path) -> None:
     output = shutil.copytree(ended / "run", tmp_path / "run")
     from weavetime.train.recipe import Lora

@@ -100,6 +100,8 @@ def train(recipe: Recipe, *, resume: bool = False, say: Say = print) -> dict[str
         _write_recipe(recipe, output)
         found = plan(task, recipe, args.world_size)
         say(f"{found.trained:,} of {found.total:,} parameters, {found.amount}, {found.steps:,} steps")
+        if (cards := args.cards) > 1:
+            say(f"one of {cards} cards is used: torchrun --nproc-per-node {cards} -m weavetime train uses them all")
         for line in getattr(task, "notes", ()):
             say(line)
     trainer.bad.start(json.loads((start / STATE).read_text())["global_step"] if start else 0)
@@ -149,10 +151,24 @@ def _write_recipe(recipe: Recipe, output: Path) -> None:
     (output / RECIPE).write_text(yaml.safe_dump(recipe.plain(), sort_keys=False))
 
 
-def arguments(recipe: Recipe, output: Path) -> TrainingArguments:
+class Arguments(TrainingArguments):  # type: ignore[misc]  # transformers is not typed
+    """One card a process: with more, Trainer would wrap the model in DataParallel, which runs a whole batch on each."""
+
+    @property
+    def n_gpu(self) -> int:
+        """Cards of this process."""
+        return min(self.cards, 1)
+
+    @property
+    def cards(self) -> int:
+        """Cards that this process could use."""
+        return int(super().n_gpu)
+
+
+def arguments(recipe: Recipe, output: Path) -> Arguments:
     """The recipe as transformers' TrainingArguments."""
     how, run = recipe.optimiser, recipe.run
-    return TrainingArguments(
+    return Arguments(
         output_dir=str(output),
         per_device_train_batch_size=how.batch,
         per_device_eval_batch_size=how.batch,

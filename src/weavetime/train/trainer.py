@@ -58,7 +58,7 @@ class TaskTrainer(Trainer):  # type: ignore[misc]  # transformers is not typed
             data_collator=_Collate(task),
             train_dataset=task.dataset,
             eval_dataset=(),  # evaluate() below asks the task
-            callbacks=[*callbacks, _Epochs(task)],
+            callbacks=[*callbacks, _Epochs(task), _Intervals()],
         )
         self.bad = BadSamples(Path(args.output_dir), most_bad, writes=args.should_save)
         self._seen = torch.zeros(2, dtype=torch.float64)  # tokens and samples since the last log, of all processes
@@ -205,12 +205,28 @@ class TaskTrainer(Trainer):  # type: ignore[misc]  # transformers is not typed
             self.task.restore(Path(resume_from_checkpoint))
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
-        if checkpoint is None or self.is_fsdp_enabled or self.is_deepspeed_enabled:
+        if checkpoint is None or self.is_deepspeed_enabled:
             super()._load_optimizer_and_scheduler(checkpoint)
             return
-        # transformers before 5.24 asks for the device "cpu:0" where several processes train on CPUs: torch has none.
-        for target, name in ((self.optimizer, "optimizer.pt"), (self.lr_scheduler, "scheduler.pt")):
-            target.load_state_dict(torch.load(Path(checkpoint) / name, map_location="cpu", weights_only=True))
+        said = [{k: v for k, v in group.items() if k != "params"} for group in self.optimizer.param_groups]
+        if self.is_fsdp_enabled:
+            super()._load_optimizer_and_scheduler(checkpoint)
+        else:
+            # transformers before 5.24 asks for the device "cpu:0" where several processes train on CPUs: torch has none
+            for target, name in ((self.optimizer, "optimizer.pt"), (self.lr_scheduler, "scheduler.pt")):
+                target.load_state_dict(torch.load(Path(checkpoint) / name, map_location="cpu", weights_only=True))
+        self._go_by(said)
+
+    def _go_by(self, said: list[dict[str, Any]]) -> None:
+        """Rates and decays of the recipe as it is now, at the checkpoint's step: loading brought back the old ones."""
+        scheduler = self.lr_scheduler
+        scheduler.base_lrs = [group["initial_lr"] for group in said]
+        rates = [
+            base * f(scheduler.last_epoch) for base, f in zip(scheduler.base_lrs, scheduler.lr_lambdas, strict=True)
+        ]
+        for group, own, rate in zip(self.optimizer.param_groups, said, rates, strict=True):
+            group.update(own, lr=rate)
+        scheduler._last_lr = rates
 
 
 class _Epochs(TrainerCallback):  # type: ignore[misc]  # transformers is not typed
@@ -222,6 +238,13 @@ class _Epochs(TrainerCallback):  # type: ignore[misc]  # transformers is not typ
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **more: Any) -> None:
         if hasattr(self.dataset, "set_epoch"):
             self.dataset.set_epoch(int(state.epoch or 0))
+
+
+class _Intervals(TrainerCallback):  # type: ignore[misc]  # transformers is not typed
+    """Logs, evaluates and saves as often as the recipe says now: a checkpoint's state brings back what it said then."""
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **more: Any) -> None:
+        state.compute_steps(args, state.max_steps)
 
 
 class _Collate:
