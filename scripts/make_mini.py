@@ -1,8 +1,9 @@
-"""Make the model folder that ships in the package: a small, untrained LLaVA-OneVision and a tokenizer of our own.
+"""Make the starting point of the model that ships: a small, untrained LLaVA-OneVision and a tokenizer of our own.
 
-    python scripts/make_mini.py [FOLDER]        # default: src/weavetime/models/mini
+    python scripts/make_mini.py [FOLDER]        # default: build/mini
 
-The same library versions write the same bytes.
+The same library versions write the same bytes. The shipped folder, src/weavetime/models/mini, holds trained weights in
+their place (`weavetime train mini`): this script does not write there.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ from transformers import (
 from weavetime.config import Record
 
 HERE = Path(__file__).parent
-FOLDER = HERE.parent / "src/weavetime/models/mini"
+FOLDER = HERE.parent / "build/mini"
+SHIPPED = HERE.parent / "src/weavetime/models/mini"
 WORDS = HERE / "mini_words.txt"
 SEED = 2602
 VOCABULARY = 3584
@@ -202,10 +204,10 @@ license: apache-2.0
 pipeline_tag: video-text-to-text
 ---
 
-# mini
+# mini, untrained
 
-A small LLaVA-OneVision for `weavetime`: it exercises the whole path from a video to an answer on any machine, offline.
-**Its weights are untrained** (drawn from seed {seed}): its answers mean nothing yet.
+The starting point of the small LLaVA-OneVision that ships with `weavetime`.
+**Its weights are untrained** (drawn from seed {seed}): its answers mean nothing.
 
 | | |
 |---|---|
@@ -214,19 +216,19 @@ A small LLaVA-OneVision for `weavetime`: it exercises the whole path from a vide
 | text | Qwen2, 6 layers of 256, 4 query heads and 2 key-value heads of 64, {positions:,} positions |
 | tokenizer | byte-level, {vocabulary:,} entries, trained on a word list of our own; a time prompt is 7 tokens |
 | training data | none |
-
-`python scripts/make_mini.py` in the source repository makes this folder.
 """
 
 
 def main(folder: Path) -> None:
     """Write the whole folder."""
+    if folder.resolve() == SHIPPED.resolve():
+        raise SystemExit(f"{folder} holds the trained weights: name another folder")
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer = make_tokenizer()
     parameters = write_model(folder, tokenizer)
     write_tokenizer(folder, tokenizer)
     write_preprocessor(folder)
-    Record(time_prompts=True, window=80, delta=0.6, trained=False).write(folder)
+    Record(time_prompts=True, window=16, trained=False).write(folder)
     card = CARD.format(seed=SEED, parameters=parameters, positions=POSITIONS, vocabulary=tokenizer.get_vocab_size())
     (folder / "README.md").write_text(card)
     size = sum(f.stat().st_size for f in folder.iterdir())

@@ -31,6 +31,7 @@ ARROWS: dict[str, set[str]] = {
     "loading": {"stream"},
     "bench": {"loading"},
     "world": {"types"},
+    "pictures": set(),
     "data": {"video", "hub"},
     "eval": {"loading", "world"},
     "train": {"loading", "world", "eval", "data"},

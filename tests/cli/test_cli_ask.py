@@ -172,7 +172,7 @@ def test_a_failed_process_leaves_one_line_and_nothing_on_stdout(run: Run, tmp_pa
 
 
 def test_ctrl_c_exits_130(clip: Path) -> None:
-    asked = command("ask", DEMO, "What?", "--fps", 15)
+    asked = command("ask", DEMO, "What?", "--fps", 12)
     process = subprocess.Popen(
         asked, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(), start_new_session=True
     )
@@ -197,6 +197,6 @@ def test_a_long_reading_shows_how_far_it_is_on_a_terminal() -> None:
         except OSError:  # the other end is closed
             pass
         found = json.loads(process.stdout.read())
-    assert found["frames"] == 375
-    assert b" of 75 s" in shown
+    assert found["frames"] == 450
+    assert b" of 90 s" in shown
     assert b"frames/s" in shown

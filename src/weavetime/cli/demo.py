@@ -8,17 +8,20 @@ import sys
 import time
 from dataclasses import dataclass, field
 from importlib.resources import as_file, files
+from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
+import typer
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from ..config import Decoding
+from .demo_picture import Item, Told, picture_of
 from .options import ModelChoice
 from .session import load_engine, open_source, warn
-from .show import clipped, option, ranges, seconds, size, threshold
+from .show import clipped, ranges, seconds, size, threshold
 
 if TYPE_CHECKING:
     from ..focus import Mode
@@ -26,8 +29,9 @@ if TYPE_CHECKING:
     from ..stream import Stream
     from ..types import Answer
 
-WINDOW = K = 16  # blocks: small, so that a clip of 75 s has a past to look back into
-TOKENS = 4
+K = 16  # blocks
+TOKENS = 12
+PICTURE = Path("weavetime-demo.png")
 TIMELINE = 25  # cells
 PIPED = 120  # columns where the output is no terminal
 BARS = "─▁▂▃▄▅▆▇█"
@@ -42,26 +46,6 @@ TIERS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Item:
-    """A question of the demo with its right answer, and when what it asks about was on screen."""
-
-    question: str
-    options: tuple[str, ...]
-    answer: int
-    at: float
-    evidence: tuple[tuple[float, float], ...]
-
-    @classmethod
-    def read(cls, found: dict[str, Any]) -> Item:
-        evidence = tuple((float(a), float(b)) for a, b in found["evidence"])
-        return cls(found["question"], tuple(found["options"]), found["answer"], float(found["at"]), evidence)
-
-    def shown(self, start: float, stop: float) -> bool:
-        """Whether the evidence was on screen at some time in [start, stop)."""
-        return any(a < stop and start < b for a, b in self.evidence)
-
-
 @dataclass(slots=True)
 class Tally:
     """What a mode's answers add up to."""
@@ -72,20 +56,27 @@ class Tally:
     first: list[float] = field(default_factory=list)
 
     def add(self, item: Item, answer: Answer, step: float) -> None:
-        self.right += answer.choice == item.answer
+        self.right += item.is_right(answer)
         self.recalled += answer.recalled
         self.touched += any(item.shown(t, t + step) for t in answer.evidence.times)
         self.first.append(answer.timings["first_token"])
 
 
-def demo() -> None:
+def demo(
+    picture: Annotated[
+        Path, typer.Option(metavar="PATH", help="Where the picture of the questions that looked back is written.")
+    ] = PICTURE,
+    no_picture: Annotated[bool, typer.Option("--no-picture", help="Draw none.")] = False,
+) -> None:
     """Watch the shipped clip with the shipped model and ask about it: answers, gate, evidence, timings, memory."""
+    if not no_picture:
+        _check(picture)
     begun = time.monotonic()
     console = Console(highlight=False, width=None if sys.stdout.isatty() else PIPED)
     assets = files("weavetime") / "assets"
     plan = json.loads((assets / "demo.json").read_text())
     engine = load_engine(ModelChoice("mini"))
-    stream = engine.stream(window=WINDOW, fps=1.0)
+    stream = engine.stream(fps=1.0)
     with as_file(assets / plan["clip"]) as path, open_source(str(path), fps=stream.config.fps) as video:
         _introduce(console, plan, engine, stream)
         show = _Show(console, engine, stream, float(plan["seconds"]))
@@ -98,16 +89,25 @@ def demo() -> None:
                 waiting = next(frames, None)
             show.feed(seen)
             show.ask(item)
+        show.feed([frame for frame in (waiting, *frames) if frame is not None])
         for text in video.warnings:
             warn(text)
-    show.close(len(plan["questions"]), time.monotonic() - begun)
+    show.close(time.monotonic() - begun)
+    if not no_picture:
+        show.draw(picture)
+
+
+def _check(picture: Path) -> None:
+    """Refuse a place that a picture cannot be written to, before a minute has passed."""
+    if picture.suffix.lower() != ".png" or not picture.parent.is_dir():
+        raise typer.BadParameter(f"{picture} must be a .png file in a folder that is there", param_hint="'--picture'")
 
 
 def _introduce(console: Console, plan: dict[str, Any], engine: Engine, stream: Stream) -> None:
     size_ = "×".join(map(str, plan["size"]))
     console.print(
         f"[bold]{plan['clip']}[/], {plan['seconds']} s, {size_} → mini, {stream.config.fps:g} frame/s, "
-        f"a window of {WINDOW} blocks, {K} recalled"
+        f"a window of {stream.config.window} blocks, {K} recalled"
     )
     if engine.record.trained is not True:
         console.print("[yellow]mini's weights are untrained: the path is real, the answers mean nothing")
@@ -123,6 +123,8 @@ class _Show:
         self.console, self.engine, self.stream, self.length = console, engine, stream, length
         self.modes: list[Mode] = [WeaveTime(k=K), ReKV(k=K), Window()]
         self.tallies = {mode.name: Tally() for mode in self.modes}
+        self.told: list[Told] = []
+        self.pictures: dict[float, Any] = {}  # each frame's pixels by its time, for the picture
         self.encoding = self.asking = 0.0
         if self.widths[-2]:
             console.print(f"[dim]{LEGEND}\n")
@@ -131,6 +133,7 @@ class _Show:
         """Frames up to the next question."""
         start = time.monotonic()
         self.stream.feed(frames)
+        self.pictures.update((frame.time, frame.pixels) for frame in frames)
         self.encoding += time.monotonic() - start
 
     def ask(self, item: Item) -> None:
@@ -142,12 +145,15 @@ class _Show:
             rows.add_column(width=width, no_wrap=True, overflow="ellipsis")
         rows.add_column(justify="right", style="dim", no_wrap=True)
         rows.add_row(*self._truth(item))
+        answers = []
         for mode in self.modes:
             answer = self.stream.ask(
                 item.question, options=item.options, at=item.at, mode=mode, decoding=Decoding(max_tokens=TOKENS)
             )
             self.tallies[mode.name].add(item, answer, step)
             rows.add_row(*self._row(item, answer, mode))
+            answers.append(answer)
+        self.told.append(Told(item, tuple(answers)))
         self.console.print(rows)
         self.asking += time.monotonic() - start
 
@@ -164,13 +170,13 @@ class _Show:
             for start, stop in self._cells()
         )
         spans = ", ".join(f"{a:.0f}–{b:.0f}" for a, b in item.evidence)
-        answer = Text(f"  {option(item.answer, item.options)}")
-        return "", Text("right", "dim"), answer, "", "", Text("".join(cells), "green"), Text(f"{spans} s", "green"), ""
+        seen = Text(f"{spans} s" if spans else "never on screen", "green")
+        answer = Text(f"  {item.offered(item.answer)}")
+        return "", Text("right", "dim"), answer, "", "", Text("".join(cells), "green"), seen, ""
 
     def _row(self, item: Item, answer: Answer, mode: Mode) -> tuple[str | Text, ...]:
-        assert answer.choice is not None
-        right = answer.choice == item.answer
-        said = Text(f"{'✓' if right else '✗'} {option(answer.choice, item.options)}", style="green" if right else "red")
+        right = item.is_right(answer)
+        said = Text(f"{'✓' if right else '✗'} {item.offered(item.said(answer))}", style="green" if right else "red")
         if self.engine.record.trained is not True:
             said.append(" untrained", style="yellow")
         limit = threshold(mode, self.stream)
@@ -200,8 +206,18 @@ class _Show:
             line.append(BARS[math.ceil(share * (len(BARS) - 1))], "green" if item.shown(start, stop) else "blue")
         return line
 
-    def close(self, questions: int, passed: float) -> None:
+    def draw(self, path: Path) -> None:
+        """The picture, where there is something to show."""
+        drawn = picture_of(self.told, self.stream, self.modes[0], self.pictures)
+        if drawn is None:
+            self.console.print("no picture: no question looked back")
+            return
+        drawn.quantize(256).save(path, optimize=True)
+        self.console.print(f"the questions that looked back furthest, with what they read: [bold]{path}")
+
+    def close(self, passed: float) -> None:
         """What it added up to, and what is held."""
+        questions = len(self.told)
         self.console.print()
         self.console.print(self._summary(questions))
         self.console.print()

@@ -17,7 +17,7 @@ def to_rgb(frame: Any) -> NDArray[np.uint8]:
 
     pixels: NDArray[np.uint8] = frame.to_ndarray(format="rgb24")
     # Not frame.side_data: the frame would keep it, and it the frame, with its decoder and threads, until a collection.
-    for data in SideDataContainer(frame):
+    for data in SideDataContainer(frame):  # type: ignore[call-arg]
         if data.type.name == "DISPLAYMATRIX":
             pixels = oriented(pixels, np.frombuffer(bytes(data), "=i4", count=9))
     return np.ascontiguousarray(pixels)
