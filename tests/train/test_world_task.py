@@ -51,7 +51,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_every_part_of_the_loss_is_told(whole: Path) -> None:
     found = losses(whole)
     assert len(found) == 4
-    parts = {"loss_answer", "loss_ahead", "loss_names", "loss_retrieval", "loss_reconstruction"}
+    parts = {"loss_answer", "loss_ahead", "loss_names", "loss_arrivals", "loss_retrieval", "loss_reconstruction"}
     assert all(parts <= h.keys() for h in found)
     assert [h["loss_reconstruction"] > 0 for h in found] == [False, False, True, True]
     assert found[-1]["loss_answer"] < found[0]["loss_answer"] - 0.5

@@ -174,6 +174,20 @@ def test_things_are_named_where_they_are() -> None:
         assert {int(c[0]) for c in cells if 0 <= c[0] < len(KINDS)} == cards
 
 
+def test_arrivals_are_new_on_screen() -> None:
+    batch, _ = made()
+    for things, arrivals in zip(batch.things[..., 0], batch.arrivals, strict=True):
+        shown = [{int(t) for t in cells if 0 <= t < len(KINDS)} for cells in things]
+        news = 0
+        for i, (now, earlier) in enumerate(arrivals.tolist()):
+            if i and now != arrivals[i - 1, 0]:
+                assert earlier == arrivals[i - 1, 0]
+                assert now in shown[i] - shown[i - 1]
+                news += 1
+            assert not i or shown[i] - shown[i - 1] <= {now}
+        assert news > 3
+
+
 def test_without_time_prompts_steps_have_none() -> None:
     [batch] = maker(False).batch(0, 0.0, 0.15)
     assert batch.times.shape[-1] == 0

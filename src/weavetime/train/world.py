@@ -27,13 +27,15 @@ class Weights:
     """Of the parts of the loss, each a mean.
 
     ahead: what the answer is, known at the question's end; whether an option is right, known at its end. names: what
-    picture tokens show. retrieval: the blocks of the evidence scored above all others, coarse and fine, in every layer.
+    picture tokens show. arrivals: which card came last, and which before it, at every step. retrieval: the blocks of
+    the evidence scored above all others, coarse and fine, in every layer.
     """
 
     answer: float = 2.0
     reconstruction: float = 0.3
     ahead: float = 0.5
     names: float = 1.0
+    arrivals: float = 0.5
     retrieval: float = 0.3
 
 

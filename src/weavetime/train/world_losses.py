@@ -16,15 +16,19 @@ from .worlds import AHEAD, ANSWER, RECONSTRUCTION, WorldBatch, names
 
 POSITIONS = 8192
 LEAST = -1e4  # a score that never counts; an infinite one would make gradients of nothing
-TERMS = ("answer", "reconstruction", "ahead", "names", "retrieval")
+TERMS = ("answer", "reconstruction", "ahead", "names", "arrivals", "retrieval")
 PARTS = {"answer": ANSWER, "reconstruction": RECONSTRUCTION, "ahead": AHEAD}
 
 
 @dataclass(frozen=True)
 class Seen:
-    """One forward of a batch: last hidden states by their place, and the pass that made them."""
+    """One forward of a batch: last hidden states by their place, and the pass that made them.
+
+    steps: of picture tokens. ends: of the last token of each step.
+    """
 
     steps: Tensor
+    ends: Tensor
     questions: Tensor
     features: Tensor
     plan: StreamPass
@@ -44,6 +48,10 @@ class WorldLosses:
         example = [Renderer(Script(i, 16, "train"), size).plan(s) for i in range(4) for s in range(16)]
         compose = Atlas(example, size, device).compose
         self.compose = compiled(compose) if fused else compose
+        # A fixed rotation keeps the second of two names that one token holds apart from the first.
+        width = backbone.decoder.embed_tokens.weight.shape[1]
+        drawn = torch.randn(width, width, generator=torch.Generator().manual_seed(0))
+        self.turn = torch.linalg.qr(drawn).Q.to(device)
         self.places: dict[Shape, Places] = {}
         if fused:
             self._fuse()
@@ -79,7 +87,7 @@ class WorldLosses:
         hidden = out.last_hidden_state
         asked = hidden[:, shape.asked :].unflatten(1, batch.ids.shape[1:])
         blocks = hidden[:, shape.sink : shape.asked].unflatten(1, (steps, shape.tokens))
-        return Seen(blocks[:, :, first : first + features.shape[2]], asked, features, plan)
+        return Seen(blocks[:, :, first : first + features.shape[2]], blocks[:, :, -1], asked, features, plan)
 
     def _embed(self, ids: Tensor, like: Tensor) -> Tensor:
         rows = self.backbone.decoder.embed_tokens(ids.clamp_min(0))
@@ -91,6 +99,7 @@ class WorldLosses:
         found, right = self._text(seen, batch)
         found["names"] = self._names(seen, batch)
         if batch.views.shape[1] > 1:  # streams told in a wrong order have one question, about all of them
+            found["arrivals"] = self._arrivals(seen, batch)
             found["retrieval"] = self._retrieval(seen, batch)
         nothing = torch.zeros(2, device=right.device)
         return torch.stack([found.get(term, nothing) for term in TERMS]), right
@@ -115,6 +124,15 @@ class WorldLosses:
             likely = logits.log_softmax(-1).unflatten(-1, (-1, 2)).mean(-1)  # both forms of a name alike
             total = total - (likely.gather(-1, batch.things.clamp_min(0)) * share).sum()
         return torch.stack([total / 2, labelled.any(-1).float().sum()])
+
+    def _arrivals(self, seen: Seen, batch: WorldBatch) -> Tensor:
+        """Cross-entropy of each step's last token against the kind that came last, and turned, the one before it."""
+        rows = self.backbone.decoder.embed_tokens.weight.index_select(0, self.forms.flatten())
+        known = batch.arrivals >= 0
+        both = torch.stack([seen.ends, seen.ends @ self.turn.to(seen.ends.dtype)], 2)
+        likely = (both @ rows.to(both.dtype).T).float().log_softmax(-1).unflatten(-1, (-1, 2)).mean(-1)
+        loss = -likely.gather(-1, batch.arrivals.clamp_min(0)[..., None])[..., 0]
+        return torch.stack([(loss * known).sum(), known.float().sum()])
 
     def _retrieval(self, seen: Seen, batch: WorldBatch) -> Tensor:
         """For each part of the evidence: its blocks against all others that could be seen, in every layer."""

@@ -81,7 +81,8 @@ class WorldBatch:
     predicted, as a place in `ids` flattened, which token, and its part of the loss, 0 where there is none. wanted
     (streams, questions, SPANS, steps): the blocks of each part of the evidence. before (streams, questions): how many
     steps could be seen. things (streams, steps, tokens, 3): what each picture token shows, as rows of `names()`, -1
-    for nothing. family, choice (streams, questions): row of ROWS, and whether in multiple choice.
+    for nothing. arrivals (streams, steps, 2): the kind that came last, and the one before it, as such rows. family,
+    choice (streams, questions): row of ROWS, and whether in multiple choice.
     """
 
     backdrops: Tensor
@@ -95,6 +96,7 @@ class WorldBatch:
     wanted: Tensor
     before: Tensor
     things: Tensor
+    arrivals: Tensor
     family: Tensor
     choice: Tensor
 
@@ -227,12 +229,18 @@ class WorldMaker:
             "layers": torch.from_numpy(layers),
             "times": torch.tensor(times or [()] * script.steps, dtype=torch.int64),
             "things": torch.tensor([self._things(script, i) for i in order]),
+            "arrivals": torch.tensor([self._arrivals(script, i) for i in order]),
         }
 
     @lru_cache(maxsize=1 << 16)  # noqa: B019 - lives as long as its maker
     def _prompt(self, start: float, end: float) -> list[int]:
         """A time prompt's tokens."""
         return self.backbone.encode(self.backbone.strings.time.format(start=start, end=end))
+
+    @staticmethod
+    def _arrivals(script: Script, step: int) -> list[int]:
+        latest = [v.kind for v in reversed(script.seen(step)[-2:])]
+        return latest + [-1] * (2 - len(latest))
 
     def _things(self, script: Script, step: int) -> list[list[int]]:
         """Which name, colour and place each picture token shows, where a card or sign covers a third of it or more."""
