@@ -170,5 +170,7 @@ def test_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytes
     path = write(tmp_path, "model: mini\nrun: {bf16: false}")
     assert run(monkeypatch, path) == 1
     assert "names no output: say --output FOLDER" in capsys.readouterr().err
+    assert run(monkeypatch, path, "--max-bad-samples", "-1") == 2
+    capsys.readouterr()
     assert run(monkeypatch, path, "--set", "run.deepspeed=zero2", "--output", tmp_path / "out") == 1
     assert "run.deepspeed needs the package deepspeed" in capsys.readouterr().err

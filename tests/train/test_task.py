@@ -211,7 +211,7 @@ def test_an_unusable_sample_is_listed_and_counted(
     assert entry["where"].endswith("bad.jsonl:5")
     assert "gone.mp4" in entry["reason"]
     capsys.readouterr()
-    assert call(monkeypatch, "train", recipe, "--output", tmp_path / "again", "-s", "run.max_bad=0") == 1
+    assert call(monkeypatch, "train", recipe, "--output", tmp_path / "again", "--max-bad-samples", 0) == 1
     said = capsys.readouterr().err.splitlines()[-1]
     assert "1 samples could not be used" in said
     assert "gone.mp4" in said

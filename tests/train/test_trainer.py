@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from torch.nn import functional
 
 from weavetime.errors import DataError, NumericsError, RecipeError
+from weavetime.train.bad import BadSamples
 from weavetime.train.losses import token_losses
 from weavetime.train.recipe import Lora, Tuning
 from weavetime.train.run import plan, train
@@ -122,6 +123,19 @@ def test_refused_samples_are_listed_and_add_nothing(base: Path, tmp_path: Path) 
     good = [task.losses(task.collate([task.dataset[i]])) for i in order if i not in (1, 2, 7)]
     total = sum(float(t.total.detach()) for terms in good for t in terms.values())
     assert log[0]["loss"] == pytest.approx(total / sum(t.count for terms in good for t in terms.values()), rel=1e-5)
+
+
+def test_a_list_of_refused_samples_that_a_kill_broke_off(tmp_path: Path) -> None:
+    entries = [{"step": step, "index": step, "where": "a", "reason": "ünd"} for step in (1, 2, 3)]
+    BadSamples(tmp_path, 9, writes=True).add(entries)
+    path = tmp_path / "bad_samples.jsonl"
+    whole = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    path.write_text("".join(whole)[:-5], encoding="utf-8")
+    reader, writer = (BadSamples(tmp_path, 9, writes=writes) for writes in (False, True))
+    reader.start(1)
+    writer.start(1)
+    assert (reader.count, writer.count) == (1, 1)
+    assert path.read_text(encoding="utf-8").splitlines(keepends=True) == whole[:1]
 
 
 def test_too_many_refused_samples_stop_the_run(base: Path, tmp_path: Path) -> None:

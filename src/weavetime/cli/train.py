@@ -23,6 +23,10 @@ def train(
         typer.Option("--set", "-s", metavar="KEY=VALUE", help="Another value, as in optimiser.lr=2e-5; repeat."),
     ] = None,
     output: Annotated[str | None, typer.Option(help="The folder that the result goes to.", metavar="FOLDER")] = None,
+    max_bad_samples: Annotated[
+        int | None,
+        typer.Option(help="Stop when more samples than this cannot be used; as --set run.max_bad.", metavar="N", min=0),
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint in the output.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be trained, and stop.")] = False,
     names: Annotated[bool, typer.Option("--list", help="Say which recipes there are, and stop.")] = False,
@@ -40,7 +44,8 @@ def train(
         raise typer.BadParameter("name a recipe: weavetime train --list says which there are", param_hint="'RECIPE'")
     from ..train.recipe import read_recipe
 
-    wanted = read_recipe(recipe, change or ())
+    lost = [] if max_bad_samples is None else [f"run.max_bad={max_bad_samples}"]
+    wanted = read_recipe(recipe, [*(change or ()), *lost])
     if output is not None:
         wanted = replace(wanted, output=output)
     return _dry_run(wanted) if dry_run else _train(wanted, resume=resume)

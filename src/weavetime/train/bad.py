@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -21,18 +22,21 @@ class BadSamples:
 
     def start(self, step: int) -> None:
         """Begin at an optimiser step: what a run that was cut off listed after it is seen again, and taken out."""
-        lines = self.path.read_text().splitlines() if self.path.is_file() else []
-        kept = [line for line in lines if json.loads(line)["step"] <= step]
+        lines = self.path.read_text(encoding="utf-8").splitlines(True) if self.path.is_file() else []
+        # A line that a kill broke off is newer than any checkpoint.
+        kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
         self.count = len(kept)
         if self.writes and len(kept) < len(lines):
-            self.path.write_text("".join(f"{line}\n" for line in kept))
+            part = self.path.with_name(f".{FILE}.part")  # the other processes read while this one writes
+            part.write_text("".join(kept), encoding="utf-8")
+            os.replace(part, self.path)
 
     def add(self, found: Iterable[dict[str, Any]]) -> None:
         """List refusals of all processes. Raises DataError when more were refused than the run may lose."""
         entries = list(found)
         self.count += len(entries)
         if self.writes and entries:
-            with self.path.open("a") as out:
+            with self.path.open("a", encoding="utf-8") as out:
                 out.writelines(json.dumps(entry, ensure_ascii=False) + "\n" for entry in entries)
         if self.count > self.most:
             last = entries[-1]
