@@ -5,15 +5,19 @@ from __future__ import annotations
 import json
 from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import yaml
 
+from weavetime.backbones.qwen2_vl import Qwen2VL
 from weavetime.cli import main
 from weavetime.errors import RecipeError
+from weavetime.train.reading import build
 from weavetime.train.recipe import DECODER_LINEARS, Lora, Optimiser, launch_files, read_recipe, shipped
 from weavetime.train.run import arguments
+from weavetime.train.samples import SampleSettings
 from weavetime.train.task import TASKS, make_task
 
 LLAVA, QWEN, LIVE = (
@@ -47,10 +51,29 @@ def test_shipped_recipes_are_the_table(name: str) -> None:
     assert (samples["clips"], samples["frames"], samples.get("frames_per_step", 1)) == (clips, frames, per_step)
 
 
+@pytest.mark.parametrize("name", [name for name in TABLE if name.startswith("qwen2")])
+def test_the_longest_videos_of_the_training_data_fit(name: str) -> None:
+    """Three minutes of 1280 x 720, at the real model's patches: a step a second, and its time twice."""
+    recipe = read_recipe(name)
+    how = build(SampleSettings, recipe.sections["samples"], name)
+    assert how.fps == how.frames_per_step
+    backbone = object.__new__(Qwen2VL)
+    vision = SimpleNamespace(patch_size=14, spatial_merge_size=2)
+    backbone.model = SimpleNamespace(config=SimpleNamespace(vision_config=vision))
+    backbone.checkpoint = SimpleNamespace(preprocessor={"min_pixels": 3136, "max_pixels": 12845056})
+    for steps in (5, 30, 180):
+        grid = backbone.grid(720, 1280, how.picture(steps))
+        assert steps * (grid.tokens + 2 * len("Time=00000.0-00001.0s")) + 1000 < how.max_tokens
+        assert grid.tokens > (90 if steps == 180 else 180)
+    assert backbone.grid(720, 1280).tokens > 700
+
+
 @pytest.mark.parametrize("name", [name for name in TABLE if name.endswith("paper")])
 def test_where_the_paper_is_silent_the_recipe_says_so(name: str) -> None:
     lines = shipped()[name].read_text().splitlines()
-    for key in ("dropout", "weight_decay", "max_grad_norm", "batch", "accumulation", "clips", "frames"):
+    keys = ["dropout", "weight_decay", "max_grad_norm", "batch", "accumulation", "clips", "frames"]
+    keys += ["fps", "frames_per_step", "pixels", "max_tokens"] if name.startswith("qwen2") else []
+    for key in keys:
         [line] = [x for x in lines if x.strip().startswith(f"{key}:")]
         assert "# not in the paper" in line
 

@@ -112,6 +112,23 @@ def test_a_sample_of_one_step_has_no_order(folder: Path) -> None:
     assert text(good(dataset[0]), of=RECONSTRUCTION) == ""
 
 
+def test_pictures_of_longer_videos_are_smaller(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where pictures keep their own size; down to a least size."""
+    monkeypatch.setattr("weavetime.train.samples.LEAST_PIXELS", 24 * 24)
+    sizes = {}
+    for pixels in (None, 6 * 2048, 6 * 16):
+        for frames in (3, 6):
+            sample = good(data(folder, "qwen2_vl", SampleSettings(frames=frames, clips=3, pixels=pixels))[0])
+            sizes[pixels, frames] = sample.grid.height * sample.grid.width
+            assert sample.pixels.shape[-2:] == (sample.grid.height, sample.grid.width)
+            assert int((sample.ids == -2).sum()) == frames * sample.grid.tokens
+    assert sizes[None, 3] == sizes[None, 6] > 2048 >= sizes[6 * 2048, 6] > 576
+    assert sizes[6 * 2048, 3] == sizes[None, 3]
+    assert 200 < sizes[6 * 16, 6] == sizes[6 * 16, 3] <= 576
+    square = [data(folder, settings=SampleSettings(frames=6, clips=3, pixels=p))[0] for p in (None, 96)]
+    assert equal(*square)
+
+
 def break_line(path: Path) -> None:
     lines = path.read_text().splitlines()
     path.write_text("\n".join([*lines, '{"messages": ']) + "\n")
@@ -243,6 +260,7 @@ def test_the_datasets_backbone_is_a_copy(folder: Path) -> None:
         (lambda f: SampleSettings(clips=0), "clips must be"),
         (lambda f: SampleSettings(frames_per_step=3), "frames_per_step must be"),
         (lambda f: SampleSettings(max_tokens=0), "max_tokens must be"),
+        (lambda f: SampleSettings(pixels=0), "pixels must be"),
         (lambda f: data(f, settings=SampleSettings(frames_per_step=2)), "llava_onevision takes 1"),
         (lambda f: data(f, time_prompts=False), "turn time_prompts on"),
         (lambda f: SampleDataset([], shared("qwen2_vl", True).backbone), "no samples in no file"),

@@ -158,8 +158,11 @@ class Backbone(ABC):
     # Pictures
 
     @abstractmethod
-    def grid(self, height: int, width: int) -> Grid:
-        """The picture size that a stream whose first frame has this size uses throughout."""
+    def grid(self, height: int, width: int, most: float | None = None) -> Grid:
+        """The picture size that a stream whose first frame has this size uses throughout.
+
+        most: pixels of a picture, where the family's size is not fixed; None for the family's own bound.
+        """
 
     @abstractmethod
     def features(self, pixels: Tensor, grid: Grid) -> Tensor:

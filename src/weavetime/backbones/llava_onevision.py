@@ -43,7 +43,7 @@ class LlavaOneVision(Backbone):
         config = self.model.config.vision_config
         return int(config.image_size // config.patch_size)
 
-    def grid(self, height: int, width: int) -> Grid:
+    def grid(self, height: int, width: int, most: float | None = None) -> Grid:
         """The tower's square, whatever the picture's size; patches pooled by two."""
         side = self.model.config.vision_config.image_size
         pooled = math.ceil(self._patches / 2)

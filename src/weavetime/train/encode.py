@@ -55,9 +55,14 @@ class Encoded:
     grid: Grid
 
 
-def encode(backbone: Backbone, steps: Sequence[Step], order: Sequence[int], turns: Sequence[Turn]) -> Encoded:
-    """Show `steps`, ascending in time, in `order`, under their times as they ascend; then the conversation."""
-    grid = backbone.grid(*steps[0].frames[0].pixels.shape[:2])
+def encode(
+    backbone: Backbone, steps: Sequence[Step], order: Sequence[int], turns: Sequence[Turn], most: float | None = None
+) -> Encoded:
+    """Show `steps`, ascending in time, in `order`, under their times as they ascend; then the conversation.
+
+    most: pixels of a picture (`Backbone.grid`).
+    """
+    grid = backbone.grid(*steps[0].frames[0].pixels.shape[:2], most)
     sink = backbone.sink[0].tolist()
     ids, layouts = list(sink), []
     for step in steps:

@@ -26,6 +26,8 @@ from .losses import IGNORED
 from .reconstruct import permuted, request, timestamps
 from .sampling import read_frames
 
+LEAST_PIXELS = 105 * 28 * 28  # of a picture, however long the video: what the published script leaves
+
 
 @dataclass(frozen=True, slots=True)
 class SampleSettings:
@@ -34,7 +36,9 @@ class SampleSettings:
     fps: candidate frames a second. frames: at most so many of a sample, None for all. beta: how strongly later frames
     are preferred where there are too many; 0 spaces them evenly. frames_per_step: 2 puts two frames in one temporal
     patch (Qwen2-VL). clips, degree: how many clips change places, and what share of them (`reconstruct.permuted`).
-    prob: share of samples that are reconstructed. max_tokens: a longer sample is refused. seed: of every draw.
+    prob: share of samples that are reconstructed. pixels: of one picture of each step, all steps together, for models
+    whose pictures keep their own size: in longer videos they get smaller, down to 105 tokens each; None for no bound.
+    max_tokens: a longer sample is refused. seed: of every draw.
     """
 
     fps: float = 1.0
@@ -44,6 +48,7 @@ class SampleSettings:
     clips: int = 16
     degree: float = 1.0
     prob: float = 1.0
+    pixels: int | None = None
     max_tokens: int = 16384
     seed: int = 0
 
@@ -56,11 +61,16 @@ class SampleSettings:
             "clips": (self.clips >= 1, "at least 1"),
             "degree": (0 <= self.degree <= 1, "a share, from 0 to 1"),
             "prob": (0 <= self.prob <= 1, "a share, from 0 to 1"),
+            "pixels": (self.pixels is None or self.pixels >= 1, "at least 1"),
             "max_tokens": (self.max_tokens >= 1, "at least 1"),
         }
         for name, (fine, wanted) in rules.items():
             if not fine:
                 raise DataError(f"{name} must be {wanted}, got {getattr(self, name)}")
+
+    def picture(self, steps: int) -> float | None:
+        """Pixels that a picture may have in a sample of `steps` steps."""
+        return None if self.pixels is None else max(self.pixels / steps, LEAST_PIXELS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +163,7 @@ class SampleDataset(Dataset[Encoded | Bad]):
             order = permuted(len(steps), how.clips, rng, how.degree)
             true = timestamps([stamp(backbone, steps[i]) for i in order])
             turns = [Turn(request(rng), true, RECONSTRUCTION), *turns]
-        sample = encode(backbone, steps, order, turns)
+        sample = encode(backbone, steps, order, turns, how.picture(len(steps)))
         if len(sample.ids) > how.max_tokens:
             raise DataError(f"{len(sample.ids)} tokens, more than max_tokens {how.max_tokens}: show fewer frames")
         return sample
