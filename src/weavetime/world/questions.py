@@ -262,7 +262,7 @@ def count(m: Moment) -> Asked | None:
 
 def when(m: Moment) -> Asked | None:
     v = m.pick([v for v in m.rare(m.seen) if v is m.of(v.kind)[0]])
-    if v is None:
+    if v is None or m.step < OPTIONS - 1:  # not enough times to choose from yet
         return None
     wrong = [_stamp(m, u.start) for u in m.of(v.kind)[1:]]
     wrong += [_stamp(m, u.start) for u in m.seen if u.kind != v.kind]
