@@ -63,8 +63,9 @@ def jobs(arms: Sequence[str], lengths: Sequence[int], main: int, rest: int, long
         if arm == arms[-1]:
             found += [(f"rivals-{s}", rest, replace(base, steps=s, modes=RIVALS)) for s in lengths]
             found += [(f"full-{s}", rest, replace(base, steps=s, modes=("full",), window=None)) for s in lengths[:-1]]
-            found += [("new-256", rest, replace(base, steps=256, modes=MAIN, split="new"))]
-            found += [("open-256", rest, replace(base, steps=256, modes=MAIN, families=OPEN, open=True))]
+            middle = replace(base, steps=lengths[len(lengths) // 2], modes=MAIN)
+            found += [(f"new-{middle.steps}", rest, replace(middle, split="new"))]
+            found += [(f"open-{middle.steps}", rest, replace(middle, families=OPEN, open=True))]
             choosing = tuple(wt.WeaveTime(k=K, delta=0, coarse=c) for c in sorted({1, 3, max(3, -(-long // K))}))
             for visual in (False, True):
                 settings = replace(base, steps=long, families=PAST, modes=(*choosing, wt.ReKV(k=K)), visual_only=visual)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache
 
 import torch
 
@@ -20,9 +21,13 @@ def pictures(script: Script, size: int, batch: int, device: torch.device) -> Ite
         for steps in chunks:
             yield [renderer.frame(i) for i in steps]
         return
+    yield from composed(renderer, _atlas(size, device), chunks, device)
+
+
+@cache
+def _atlas(size: int, device: torch.device) -> Atlas:
     other = Renderer(Script(0, _SEEN), size)
-    atlas = Atlas([other.plan(i) for i in range(_SEEN)], size, device)
-    yield from composed(renderer, atlas, chunks, device)
+    return Atlas([other.plan(i) for i in range(_SEEN)], size, device)
 
 
 def composed(renderer: Renderer, atlas: Atlas, chunks: Iterator[range], device: torch.device) -> Iterator[list[Frame]]:

@@ -1,0 +1,55 @@
+"""The ablation's report: what it puts together is what the method gives."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+
+import weavetime as wt
+from weavetime.eval.streamworld import Row, Settings, label, run
+
+SCRIPTS = Path(__file__).parents[2] / "scripts"
+sys.path.insert(0, str(SCRIPTS))
+
+from ablation_report import Measured  # noqa: E402
+
+
+def test_every_threshold_comes_from_two_runs() -> None:
+    """Always looking back and never looking back, joined by the gate: the answers of a run at that threshold."""
+    torch.set_num_threads(1)
+    delta = 0.45
+    modes = (wt.WeaveTime(k=8, delta=0), "window", wt.WeaveTime(k=8, delta=delta))
+    with wt.load("mini") as engine:
+        rows = list(run(engine, Settings(window=4, limit=24, per_stream=24, steps=32, modes=modes)))
+    found: dict[str, dict[tuple[int, int], Row]] = {label(m): {} for m in modes}
+    for row in rows:
+        found[row.mode][row.seed, row.number] = row
+    always, window, real = found.values()
+    measured = Measured({"weavetime(delta=0)": always, "window": window}, 6, delta, 4, 32)
+    joined = measured.at(delta)
+    assert 0 < sum(row.recalled for row in joined.values()) < len(joined)
+    for key, row in real.items():
+        assert (joined[key].choice, joined[key].recalled, joined[key].read) == (row.choice, row.recalled, row.read)
+    assert all(measured.at(0)[key].choice == row.choice for key, row in always.items())
+    assert all(measured.at(2)[key].choice == row.choice for key, row in window.items())
+
+
+def test_runs_and_reports(tmp_path: Path) -> None:
+    script = [sys.executable, str(SCRIPTS / "ablation.py")]
+    sizes = ["--main", "8", "--rest", "4", "--lengths", "8,20", "--long", "24", "--share", "0/1"]
+    command = [*script, "run", str(tmp_path / "out"), "--arm", "mini=mini", *sizes]
+    subprocess.run(command, check=True, capture_output=True, timeout=200)
+    names = {path.name for path in (tmp_path / "out" / "mini").iterdir()}
+    assert {"main-8.0.jsonl", "full-8.3.jsonl", "retrieval-24-visual.1.jsonl", "about.json"} <= names
+    said = {"command": "x", "date": "y", "torch": "z", "cards": 0, "arms": ["mini"]}
+    (tmp_path / "out" / "run.json").write_text(json.dumps(said))
+    done = subprocess.run(
+        [*script, "report", str(tmp_path / "out"), "--docs", str(tmp_path)], check=True, capture_output=True, text=True
+    )
+    assert "| mini | 20 | rekv | 8 |" in done.stdout
+    assert done.stdout in (tmp_path / "ablation.md").read_text() + "\n"
+    assert (tmp_path / "ablation-gate.svg").read_text().startswith("<svg")
