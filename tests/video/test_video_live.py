@@ -2,8 +2,8 @@
 
 import time
 from fractions import Fraction
-from types import SimpleNamespace
 
+import av
 import numpy as np
 import pytest
 from made_clips import make_clip, number, numbered, steady
@@ -18,15 +18,12 @@ from weavetime.video.clock import LiveClock
 from weavetime.video.live import Connection
 
 
-def picture(seconds: float | None, lasts: float = 0.04, value: int = 0) -> SimpleNamespace:
-    """What a decoder gives, as far as clocks and `to_rgb` look at it."""
-    return SimpleNamespace(
-        pts=None if seconds is None else round(seconds * 1000),
-        time_base=Fraction(1, 1000),
-        duration=round(lasts * 1000),
-        side_data=[],
-        to_ndarray=lambda format: numbered(value),
-    )
+def picture(seconds: float | None, lasts: float = 0.04, value: int = 0) -> av.VideoFrame:
+    """What a decoder gives."""
+    frame = av.VideoFrame.from_ndarray(numbered(value), format="rgb24")
+    frame.pts = None if seconds is None else round(seconds * 1000)
+    frame.time_base, frame.duration = Fraction(1, 1000), round(lasts * 1000)
+    return frame
 
 
 class Wall:
