@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 import torch
+from torch import distributed
+from torch.testing._internal.distributed.fake_pg import FakeStore
 
 import weavetime as wt
 from weavetime.config import Record
@@ -65,6 +67,17 @@ def test_going_on_equals_never_having_stopped(whole: Path, tmp_path: Path) -> No
     assert losses(folder) == losses(whole)
     one, two = (wt.load(f, dtype=torch.float32, device="cpu").backbone.model.state_dict() for f in (whole, folder))
     assert all(torch.equal(one[k], two[k]) for k in one)
+
+
+def test_processes_share_out_batches_of_their_own() -> None:
+    """Else they would begin the data again, and what changes in the course of the training with it."""
+    wanted = read_recipe("mini", [*SMALL, "optimiser.accumulation=3"])
+    assert len(make_task(wanted).dataset) == 12
+    distributed.init_process_group("fake", rank=0, world_size=2, store=FakeStore())
+    try:
+        assert len(make_task(wanted).dataset) == 24
+    finally:
+        distributed.destroy_process_group()
 
 
 def test_the_result_is_a_model(whole: Path) -> None:

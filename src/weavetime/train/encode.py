@@ -62,7 +62,8 @@ def encode(
 
     most: pixels of a picture (`Backbone.grid`).
     """
-    grid = backbone.grid(*steps[0].frames[0].pixels.shape[:2], most)
+    height, width, _ = steps[0].frames[0].pixels.shape
+    grid = backbone.grid(height, width, most)
     sink = backbone.sink[0].tolist()
     ids, layouts = list(sink), []
     for step in steps:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, distributed
 
 from ..backbones.attach import switched
 from ..errors import RecipeError
@@ -73,7 +73,8 @@ class WorldTask(HostTask):
         if settings.fresh:
             self._begin_anew(recipe.run.seed)
         self.settings, self.window = settings, recipe.window
-        batches = recipe.optimiser.max_steps * recipe.optimiser.accumulation
+        processes = distributed.get_world_size() if distributed.is_initialized() else 1
+        batches = recipe.optimiser.max_steps * recipe.optimiser.accumulation * processes
         maker = WorldMaker(self.backbone, settings.world, self.window, f"train/{recipe.run.seed}")
         self.dataset = WorldData(maker, batches)
         self._held = WorldMaker(self.backbone, settings.world, self.window, "held out")
