@@ -15,7 +15,8 @@ LEAST = 2.0**-10  # float16 holds every bfloat16 value from here on exactly; sma
 def fingerprint(model: Any) -> str | None:
     """16 hex digits over shapes and sampled values of every weight; None where weights are offloaded.
 
-    The same for a base loaded in float32, bfloat16 or float16, and however its weights are named.
+    The same however weights are named, and for a base loaded in float32, bfloat16, or float16 where it is stored in 16
+    bits: a base stored in float32 is another one in float16, where its values are rounded twice.
     """
     digests = []
     for weight in model.parameters():

@@ -44,7 +44,9 @@ class Refused(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """What a batch holds, known before the model runs. loss: tokens that the loss sums over, all terms together."""
+    """What a batch holds, known before the model runs. loss: what its sum is divided by: tokens of all terms together,
+    or 1 where terms are means already.
+    """
 
     loss: int
     tokens: int
@@ -56,7 +58,7 @@ class Task(Protocol):
     """What a trainer optimises. `losses` always returns the same names, and runs the whole of `module` even where
     nothing of the batch can be used (processes that share the module would wait for each other otherwise).
 
-    The loss of a step is Σ weight · total ÷ Σ count, both over all terms, accumulated batches and processes.
+    The loss of a step is Σ weight · total ÷ Σ `size(batch).loss`, over all terms, accumulated batches and processes.
     """
 
     Settings: ClassVar[type]
