@@ -38,7 +38,10 @@ KINDS = {
     "star": "⭐", "fire": "🔥", "snowman": "⛄",
 }  # fmt: skip
 
-TEXTS = (*"0123456789", *"open stop shop bank park city farm salt milk rice tea soup".split())
+TEXTS = (
+    *"0123456789",
+    *["open", "stop", "shop", "bank", "park", "city", "farm", "salt", "milk", "rice", "tea", "soup"],
+)
 SIGN = (96, 48)
 
 

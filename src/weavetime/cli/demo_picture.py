@@ -131,7 +131,8 @@ def _card(
     spans = " and ".join(f"{a:g} to {b:g} s" for a, b in item.evidence)
     seen = f"Outlined: the evidence was on screen, {spans}." if spans else "What was asked about was never on screen."
     captions = (
-        f"Of the {len(read)} frames that {told.answers[0].mode} recalled, the {len(most)} that most layers chose. {seen}",
+        f"Of the {len(read)} frames that {told.answers[0].mode} recalled, the {len(most)} that most layers chose. "
+        f"{seen}",
         "The whole stream. Gate: how unsure the model would be if asked at each moment, from the present alone. "
         "Bars: share of the layers that read it.",
     )
