@@ -25,11 +25,15 @@ class Frame:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What is asked: text, the options of a multiple choice, and earlier (question, answer) turns."""
+    """What is asked: text, the options of a multiple choice, and earlier (question, answer) turns.
+
+    query: what ReKV's own pass over the question alone reads, where `text` holds instructions too; "" for `text`.
+    """
 
     text: str
     options: tuple[str, ...] = ()
     history: tuple[tuple[str, str], ...] = ()
+    query: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -292,12 +292,12 @@ class Backbone(ABC):
         head = [] if self.time_prompts else list(self.closing)
         ids = head + self.encode(turns + words.question.format(q=asked) + prefix)
         letters = tuple(self._letter(c) for c in ascii_uppercase[: len(question.options)])
-        return Prompt(torch.tensor(ids), len(head), torch.tensor(self.encode(question.text)), letters)
+        return Prompt(torch.tensor(ids), len(head), torch.tensor(self.encode(question.query or question.text)), letters)
 
     def _check_text(self, question: Question) -> None:
         """Refuse what is no text, and text that would end the turn or open another: the tokenizer's control tokens."""
         turns = [part for turn in question.history for part in turn]
-        for text in (question.text, *question.options, *turns):
+        for text in (question.text, question.query, *question.options, *turns):
             if not isinstance(text, str):
                 raise QuestionError(f"a question, its options and its history are texts, got {text!r}")
             if not text.isprintable() and any("\ud800" <= c <= "\udfff" for c in text):

@@ -1,0 +1,1 @@
+"""One benchmark a file, each as its authors publish and score it."""
