@@ -104,7 +104,7 @@ class Benchmark(ABC):
 
     about: a line for a list. counts: rows to expect by task, as published. max_tokens: longest response. prefix: what
     every reply is made to begin with; it is no part of the response. unverified: the original annotation could not be
-    compared with.
+    compared with. open_answers: gold and response are free text, which a judge (judge.py) may grade too.
     """
 
     name: ClassVar[str]
@@ -113,6 +113,7 @@ class Benchmark(ABC):
     max_tokens: ClassVar[int] = 16
     prefix: ClassVar[str] = ""
     unverified: ClassVar[bool] = False
+    open_answers: ClassVar[bool] = False
 
     # The questions
 
