@@ -1,22 +1,24 @@
 """What each part of the method brings, measured in StreamWorld: models without and with a part, modes, settings.
 
-    python scripts/ablation.py run FOLDER --arm base=MODEL --arm time=MODEL --arm mini=mini
+    python scripts/ablation.py run FOLDER --arm base=MODEL --arm time=MODEL --arm mini=mini [--per-card N]
     python scripts/ablation.py report FOLDER        # writes docs/ablation.md and its plots, prints a table
 
-`run` starts a process for each CUDA card, or one on the CPU; a run that was cut goes on where it was. Every arm answers
-in the modes weavetime, rekv and window; the last arm also in all the others.
+`run` starts some processes for each CUDA card, as one answer of a small model leaves most of a card idle, or one on the
+CPU; a run that was cut goes on where it was, on any number of cards. Every arm answers in the modes weavetime, rekv and
+window; the last arm also in all the others. scripts/arms.py trains the arms.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
 import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -30,7 +32,8 @@ from weavetime.world import FAMILIES, NOW
 
 WINDOW, LENGTHS, LONG = 16, (16, 256, 4096), 2048  # steps; of LONG at least half are visible
 PER_STREAM = {16: 16, 256: 32, LONG: 64, 4096: 64}
-SHARDS = 4  # files of a job, so that several cards share it
+SHARDS = 16  # files of a measurement, so that many processes share it; others would not fit a run that was cut
+ANSWER, FRAME = 0.035, 0.001  # expected seconds of an answer, of a frame fed
 K = 64
 PAST = tuple(f for f in FAMILIES if f not in {n.__name__ for n in NOW})
 OPEN = tuple(f for f in FAMILIES if f != "when")  # a time to the second is no short answer
@@ -52,6 +55,12 @@ class Job:
         """Where its rows are."""
         return folder / self.arm / f"{self.name}.{self.shard}.jsonl"
 
+    @property
+    def cost(self) -> float:
+        """Expected seconds."""
+        s = self.settings
+        return s.limit * len(s.modes) * ANSWER + -(-s.limit // s.per_stream) * s.steps * FRAME
+
 
 def jobs(arms: Sequence[str], lengths: Sequence[int], main: int, rest: int, long: int) -> Iterator[Job]:
     """All that is measured; the last arm is the whole method and is measured in every mode."""
@@ -71,11 +80,21 @@ def jobs(arms: Sequence[str], lengths: Sequence[int], main: int, rest: int, long
                 settings = replace(base, steps=long, families=PAST, modes=(*choosing, wt.ReKV(k=K)), visual_only=visual)
                 found.append((f"retrieval-{long}{'-visual' if visual else ''}", rest, settings))
         for name, n, settings in found:
-            share = -(-n // SHARDS)
-            per_stream = min(share, PER_STREAM.get(settings.steps, 32))
-            for shard in range(SHARDS):
-                own = replace(settings, limit=share, per_stream=per_stream, seed=10_000 * shard)
-                yield Job(arm, name, shard, own)
+            for shard in range(min(n, SHARDS)):
+                limit = n // SHARDS + (shard < n % SHARDS)
+                per_stream = min(limit, PER_STREAM.get(settings.steps, 32))
+                yield Job(arm, name, shard, replace(settings, limit=limit, per_stream=per_stream, seed=10_000 * shard))
+
+
+def shares(every: Iterable[Job], of: int) -> list[list[Job]]:
+    """Jobs for `of` processes, the longest first, each to the process that has least to do until then."""
+    found: list[list[Job]] = [[] for _ in range(of)]
+    costs = [0.0] * of
+    for job in sorted(every, key=lambda job: -job.cost):
+        least = costs.index(min(costs))
+        found[least].append(job)
+        costs[least] += job.cost
+    return found
 
 
 def carry_out(engine: wt.Engine, job: Job, folder: Path) -> None:
@@ -95,11 +114,10 @@ def carry_out(engine: wt.Engine, job: Job, folder: Path) -> None:
 def work(args: argparse.Namespace, arms: dict[str, str]) -> None:
     """The share of the jobs that this process has."""
     mine, of = map(int, args.share.split("/"))
-    if not args.device.startswith("cuda"):
-        torch.set_num_threads(1)  # a small model's operations are too short to share
-    every = list(jobs(list(arms), args.lengths, args.main, args.rest, args.long))
+    torch.set_num_threads(1)  # a small model's operations are too short to share
+    share = shares(jobs(list(arms), args.lengths, args.main, args.rest, args.long), of)[mine]
     for arm, model in arms.items():
-        todo = [job for i, job in enumerate(every) if job.arm == arm and i % of == mine]
+        todo = [job for job in share if job.arm == arm]
         if not todo:
             continue
         with wt.load(model, device=args.device) as engine:
@@ -117,7 +135,7 @@ def card(device: str) -> str:
 
 
 def start(args: argparse.Namespace) -> int:
-    """A process for each card, each with a share of the jobs; on the CPU, this one."""
+    """Processes for each card, each with a share of the jobs; on the CPU, this one."""
     arms = dict(arm.split("=", 1) for arm in args.arm)
     args.folder.mkdir(parents=True, exist_ok=True)
     cards = torch.cuda.device_count()
@@ -129,8 +147,9 @@ def start(args: argparse.Namespace) -> int:
         args.share, args.device = args.share or "0/1", args.device or "cpu"
         work(args, arms)
     else:
-        own = [sys.executable, *sys.argv]
-        children = [subprocess.Popen([*own, "--share", f"{i}/{cards}", "--device", f"cuda:{i}"]) for i in range(cards)]
+        own, of = [sys.executable, *sys.argv], cards * args.per_card
+        shared = [["--share", f"{i}/{of}", "--device", f"cuda:{i % cards}"] for i in range(of)]
+        children = [subprocess.Popen([*own, *share], env=os.environ | {"OMP_NUM_THREADS": "1"}) for share in shared]
         codes = [child.wait() for child in children]
         if any(codes):
             return 1
@@ -150,6 +169,9 @@ def main() -> int:
     runs.add_argument("--rest", type=int, default=512, help="questions for every other mode")
     runs.add_argument("--lengths", type=lambda t: [int(n) for n in t.split(",")], default=list(LENGTHS))
     runs.add_argument("--long", type=int, default=LONG, help="steps of the streams on which blocks are chosen")
+    runs.add_argument(
+        "--per-card", type=int, default=6, choices=range(1, 65), metavar="N", help="processes for each CUDA card"
+    )
     runs.add_argument("--share", help="I/N: this process's part of the jobs")
     runs.add_argument("--device", help="cpu or cuda:N, together with --share")
     reports = commands.add_parser("report")

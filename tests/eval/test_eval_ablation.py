@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 
 import weavetime as wt
@@ -15,6 +16,7 @@ from weavetime.eval.streamworld import Row, Settings, label, run
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 sys.path.insert(0, str(SCRIPTS))
 
+from ablation import LENGTHS, LONG, Job, jobs, shares  # noqa: E402
 from ablation_report import Measured  # noqa: E402
 
 
@@ -38,11 +40,33 @@ def test_every_threshold_comes_from_two_runs() -> None:
     assert all(measured.at(2)[key].choice == row.choice for key, row in window.items())
 
 
+@pytest.mark.parametrize("of", [1, 6, 7, 24, 48])
+def test_shares_are_all_jobs_each_once_and_alike_in_cost(of: int) -> None:
+    every = list(jobs(["base", "time", "mini"], LENGTHS, 2000, 512, LONG))
+    found = shares(every, of)
+    assert len({(job.arm, job.name, job.shard) for job in every}) == len(every)
+    assert sorted(map(repr, every)) == sorted(repr(job) for share in found for job in share)
+    costs = [sum(job.cost for job in share) for share in found]
+    assert max(costs) < 1.1 * min(costs)
+    assert all(share == sorted(share, key=lambda job: -job.cost) for share in found)
+
+
+def test_shards_of_a_measurement_are_all_its_questions_on_streams_of_their_own() -> None:
+    found: dict[str, list[Job]] = {}
+    for job in jobs(["mini"], (16, 256), 37, 5, 512):
+        found.setdefault(job.name, []).append(job)
+    for name, shards in found.items():
+        assert sum(job.settings.limit for job in shards) == (37 if name.startswith("main") else 5)
+        assert len({job.settings.seed for job in shards}) == len(shards)
+        assert all(job.settings.limit for job in shards)
+
+
 def test_runs_and_reports(tmp_path: Path) -> None:
     script = [sys.executable, str(SCRIPTS / "ablation.py")]
-    sizes = ["--main", "8", "--rest", "4", "--lengths", "8,20", "--long", "24", "--share", "0/1"]
+    sizes = ["--main", "8", "--rest", "4", "--lengths", "8,20", "--long", "24"]
     command = [*script, "run", str(tmp_path / "out"), "--arm", "mini=mini", *sizes]
-    subprocess.run(command, check=True, capture_output=True, timeout=200)
+    for share in ("0/2", "1/2"):
+        subprocess.run([*command, "--share", share], check=True, capture_output=True, timeout=200)
     names = {path.name for path in (tmp_path / "out" / "mini").iterdir()}
     assert {"main-8.0.jsonl", "full-8.3.jsonl", "retrieval-24-visual.1.jsonl", "about.json"} <= names
     said = {"command": "x", "date": "y", "torch": "z", "cards": 0, "arms": ["mini"]}
