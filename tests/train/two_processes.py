@@ -24,3 +24,4 @@ if state.is_main_process:
     (resumed / "adapter_model.safetensors").unlink()
 state.wait_for_everyone()
 train(texts.distributed_recipe(base, resumed, accumulation), resume=True)
+state.destroy_process_group()
