@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
+import torch
+
 from ..config import Decoding
 from ..errors import DataError
 from ..types import Answer, Frame, Question
@@ -102,13 +104,12 @@ Ask = Callable[[Question, float | None, Decoding], Answer]
 class Benchmark(ABC):
     """One benchmark. Fields of a subclass that is a dataclass are its published variants, as in `context=60`.
 
-    about: a line for a list. counts: rows to expect by task, as published. max_tokens: longest response. prefix: what
+    counts: rows to expect by task, as published. max_tokens: longest response. prefix: what
     every reply is made to begin with; it is no part of the response. unverified: the original annotation could not be
     compared with. open_answers: gold and response are free text, which a judge (judge.py) may grade too.
     """
 
     name: ClassVar[str]
-    about: ClassVar[str]
     counts: ClassVar[Mapping[str, int]]
     max_tokens: ClassVar[int] = 16
     prefix: ClassVar[str] = ""
@@ -150,8 +151,8 @@ class Benchmark(ABC):
         """What may be seen of the video, in time order: seconds; an end of infinity is the video's own."""
         return ((0.0, math.inf) if example.span is None else example.span,)
 
-    def frames(self, root: Path, video: str, batch: int) -> Iterator[Sequence[Frame]] | None:
-        """A generated video's frames in batches; None where videos are files."""
+    def frames(self, video: str, batch: int, device: torch.device) -> Iterator[Sequence[Frame]] | None:
+        """A generated video's frames in batches, their pixels on the device or the CPU; None where videos are files."""
         return None
 
     # How it is asked

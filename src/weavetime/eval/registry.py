@@ -4,27 +4,35 @@ from __future__ import annotations
 
 from difflib import get_close_matches
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import DataError
-from .base import Benchmark
+
+if TYPE_CHECKING:
+    from .base import Benchmark
 
 GROUP = "weavetime.benchmarks"
+
+
+class Entry(NamedTuple):
+    """Where a benchmark is, and a line about it."""
+
+    kind: str
+    about: str
+
+
 BENCHMARKS = {
-    name: EntryPoint(name, f"{__package__}.benchmarks.{name}:{kind}", GROUP)
-    for name, kind in {
-        "ovo_bench": "OVOBench",
-        "streaming_bench": "StreamingBench",
-        "mlvu": "MLVU",
-        "qaego4d": "QAEgo4D",
-        "event_hallusion": "EventHallusion",
-        "egoschema": "EgoSchema",
-        "cg_bench": "CGBench",
-        "activitynet_qa": "ActivityNetQA",
-        "rvs": "RVS",
-        "vidhalluc": "VidHalluc",
-        "streamworld": "StreamWorld",
-    }.items()
+    "streaming_bench": Entry("StreamingBench", "real-time, omni-source, contextual and proactive questions to streams"),
+    "ovo_bench": Entry("OVOBench", "backward, real-time and forward questions to online video"),
+    "mlvu": Entry("MLVU", "long videos, seven multiple-choice tasks (dev)"),
+    "qaego4d": Entry("QAEgo4D", "where was it, in egocentric video; with the evidence's times"),
+    "event_hallusion": Entry("EventHallusion", "yes or no: events that did not happen"),
+    "egoschema": Entry("EgoSchema", "three minutes of egocentric video, five options"),
+    "cg_bench": Entry("CGBench", "long videos, questions with clues"),
+    "activitynet_qa": Entry("ActivityNetQA", "short open answers about activities"),
+    "rvs": Entry("RVS", "RVS-Ego and RVS-Movie: open answers on streams, judged by a model"),
+    "vidhalluc": Entry("VidHalluc", "actions that are not there, several letters right"),
+    "streamworld": Entry("StreamWorld", "generated streams whose answers and evidence are known; nothing is fetched"),
 }
 
 
@@ -38,18 +46,24 @@ def load(name: str, **variants: Any) -> Benchmark:
 
     Raises DataError for a name or variant that there is not.
     """
+    from .base import Benchmark
+
     key = name.replace("-", "_")
-    joined = {e.name: e for e in entry_points(group=GROUP)}
-    entry = BENCHMARKS.get(key) or joined.get(key)
-    if entry is None:
-        close = get_close_matches(key, names(), n=1, cutoff=0.5)
-        raise DataError(f"no benchmark {name!r}: " + (f"did you mean {close[0]}?" if close else ", ".join(names())))
-    kind = entry.load()
-    try:
-        found = kind(**variants)
-    except TypeError as e:
+    kind = _entry(key).load()
+    if unknown := set(variants) - set(getattr(kind, "__dataclass_fields__", {})):
         known = ", ".join(getattr(kind, "__dataclass_fields__", {})) or "none"
-        raise DataError(f"{key} has no such variant ({', '.join(variants)}): known are {known}") from e
+        raise DataError(f"{key} has no variant {', '.join(sorted(unknown))}: there are {known}")
+    found = kind(**variants)
     if not isinstance(found, Benchmark):
-        raise DataError(f"{entry.value} is no benchmark: it must be a weavetime.eval.Benchmark")
+        raise DataError(f"{kind.__module__}.{kind.__qualname__} is no benchmark: it must be a weavetime.eval.Benchmark")
     return found
+
+
+def _entry(key: str) -> EntryPoint:
+    if key in BENCHMARKS:
+        return EntryPoint(key, f"{__package__}.benchmarks.{key}:{BENCHMARKS[key].kind}", GROUP)
+    for entry in entry_points(group=GROUP):
+        if entry.name == key:
+            return entry
+    close = get_close_matches(key, names(), n=1, cutoff=0.5)
+    raise DataError(f"no benchmark {key!r}: " + (f"did you mean {close[0]}?" if close else ", ".join(names())))
