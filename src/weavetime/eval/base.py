@@ -104,9 +104,10 @@ Ask = Callable[[Question, float | None, Decoding], Answer]
 class Benchmark(ABC):
     """One benchmark. Fields of a subclass that is a dataclass are its published variants, as in `context=60`.
 
-    counts: rows to expect by task, as published. max_tokens: longest response. prefix: what
-    every reply is made to begin with; it is no part of the response. unverified: the original annotation could not be
-    compared with. open_answers: gold and response are free text, which a judge (judge.py) may grade too.
+    counts: rows to expect by task, as published; "total" alone where no more is known, nothing where not even that.
+    max_tokens: longest response. prefix: what every reply is made to begin with; it is no part of the response.
+    unverified: the original annotation could not be compared with. open_answers: gold and response are free text,
+    which a judge (judge.py) may grade too.
     """
 
     name: ClassVar[str]
@@ -132,7 +133,8 @@ class Benchmark(ABC):
             raise DataError(f"{folder} holds no question of {self.name}")
         if twice := [i for i, n in Counter(e.id for e in found).items() if n > 1]:
             raise DataError(f"{folder}: the id {twice[0]} stands {Counter(e.id for e in found)[twice[0]]} times")
-        if not partial and (wrong := differences(self.counts, Counter(e.task for e in found))):
+        rows = {"total": len(found)} if self.counts.keys() == {"total"} else Counter(e.task for e in found)
+        if not partial and self.counts and (wrong := differences(self.counts, rows)):
             raise DataError(
                 f"{folder}: not the annotation of {self.name} as published ({wrong}): "
                 "fetch it again, or say partial to go on with what there is"
