@@ -2,29 +2,208 @@
 
 from __future__ import annotations
 
+import json
+from copy import copy
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
+from typer.core import TyperGroup
 
-from ..errors import ModeError
+from ..config import StreamConfig
+from ..errors import DataError, ModeError
 from . import options as opt
 from .options import MODE, MODEL, ModelChoice
 from .world import names
 
 if TYPE_CHECKING:
-    from ..eval.streamworld import Row, Settings
+    from ..eval import Benchmark, Row, Run
     from ..focus import Mode
     from ..loading import Engine
 
-evaluate = typer.Typer(name="eval", help="Measure a model on a benchmark.", no_args_is_help=True)
+STREAM = StreamConfig()
+BASELINES = ("blind", "last:4")
+GIVEN = "given"  # the command behind every benchmark that is fetched
 
 
-@evaluate.callback()
-def _benchmarks() -> None:
-    pass
+class _Benchmarks(TyperGroup):
+    """A command for each benchmark of the registry; those of other packages join by themselves."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        from ..eval.registry import names
+
+        return names()
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        from ..eval.registry import BENCHMARKS, names
+
+        name = cmd_name.replace("-", "_")
+        if name not in names():
+            return None
+        if name == "streamworld":
+            return super().get_command(ctx, name)
+        command: Any = copy(super().get_command(ctx, GIVEN))
+        about = BENCHMARKS[name].about if name in BENCHMARKS else "of another package"
+        command.name, command.help, command.short_help = name, f"{about[0].upper()}{about[1:]}.", about
+        return command
+
+
+evaluate = typer.Typer(name="eval", help="Measure a model on a benchmark.", no_args_is_help=True, cls=_Benchmarks)
+
+Data = Annotated[
+    Path,
+    typer.Option("--data", metavar="DIR", help="The annotation as published, and videos/.", show_default=False),
+]
+Modes = Annotated[
+    list[str],
+    typer.Option(
+        "--mode",
+        metavar="NAME",
+        help="weavetime, rekv, window, recent:N, uniform:N, full, blind, last:N (a fresh stream of the newest N "
+        "frames) or oracle. May be said several times: videos are encoded once.",
+    ),
+]
+Variants = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="A published variant of the benchmark.", show_default=False),
+]
+AllowMissing = Annotated[
+    bool, typer.Option("--allow-missing", help="Leave out questions whose video cannot be read, and say so.")
+]
+Partial = Annotated[bool, typer.Option("--partial", help="Go on where annotation files or rows are missing.")]
+
+
+@evaluate.command(GIVEN)
+def given(
+    ctx: typer.Context,
+    data: Data,
+    model: opt.Model = MODEL,
+    adapter: opt.Adapter = None,
+    time_prompts: opt.TimePrompts = None,
+    dtype: opt.Dtype = None,
+    device: opt.Device = None,
+    device_map: opt.DeviceMap = None,
+    mode: Modes = [MODE],  # noqa: B006  # typer copies it
+    baselines: Annotated[
+        bool, typer.Option("--baselines/--no-baselines", help=f"Also answer by {' and '.join(BASELINES)}.")
+    ] = True,
+    k: opt.K = None,
+    delta: opt.Delta = None,
+    fps: opt.Fps = STREAM.fps,
+    window: opt.Window = None,
+    batch: opt.Batch = STREAM.batch,
+    visual_only: Annotated[bool, typer.Option(help="Score blocks by their pictures alone.")] = False,
+    variant: Variants = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="The first N questions.", show_default=False)] = None,
+    partial: Partial = False,
+    allow_missing: AllowMissing = False,
+    retry: Annotated[bool, typer.Option("--retry", help="Ask again what had no answer in an earlier run.")] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Rows as JSONL; a run that was cut goes on. Default: BENCHMARK.MODEL.jsonl in results/.",
+            show_default=False,
+        ),
+    ] = None,
+) -> None:
+    """A published benchmark."""
+    from ..eval import load
+
+    benchmark = load(str(ctx.info_name), **variants(variant))
+    modes = _modes([*mode, *(BASELINES if baselines else ())], k, delta)
+    examples = benchmark.examples(data, partial=partial)[:limit]
+    settings = opt.stream_settings(fps, window, batch, STREAM.cache) | {"visual_only": visual_only}
+    choice = ModelChoice(model, adapter, time_prompts, dtype, device, device_map)
+    out = out or Path("results") / f"{benchmark.name}.{Path(model).name}.jsonl"
+    rows = _measured(choice, benchmark, data, examples, settings, modes, out, retry=retry)
+    from .figures import show
+
+    show(benchmark, rows, allow_missing=allow_missing)
+
+
+def variants(said: list[str] | None) -> dict[str, Any]:
+    """KEY=VALUE settings; a value is JSON where it can be read as such, else text."""
+    found: dict[str, Any] = {}
+    for text in said or ():
+        key, equals, value = text.partition("=")
+        if not (key and equals):
+            raise DataError(f"--set takes KEY=VALUE, got {text!r}")
+        try:
+            found[key] = json.loads(value)
+        except ValueError:
+            found[key] = value
+    return found
+
+
+def _modes(names: list[str], k: int | None, delta: float | None) -> tuple[str | Mode, ...]:
+    """Modes with what --k and --delta say; they are about the modes that have them, and at least one must."""
+    from ..eval.asking import ORACLE, last_frames
+    from ..focus import parse_mode
+
+    unique = list(dict.fromkeys(names))
+    if k is None and delta is None:
+        return tuple(unique)
+    found: list[str | Mode] = []
+    for name in unique:
+        own = {} if name == ORACLE or last_frames(name) else vars(parse_mode(name))
+        mine = k if "k" in own else None, delta if "delta" in own else None
+        found.append(name if mine == (None, None) else opt.mode_value(name, *mine))
+    for key, value in (("k", k), ("delta", delta)):
+        if value is not None and not any(hasattr(mode, key) for mode in found):
+            raise ModeError(f"mode {', '.join(unique)} has no {key}: leave out --{key}")
+    return tuple(found)
+
+
+def _measured(
+    choice: ModelChoice,
+    benchmark: Benchmark,
+    data: Path,
+    examples: Any,
+    settings: dict[str, Any],
+    modes: tuple[str | Mode, ...],
+    out: Path | None,
+    *,
+    retry: bool = False,
+) -> list[Row]:
+    """Load the model, ask what is missing, and give every row."""
+    from ..eval import Run
+    from ..eval.protocol import about
+    from .session import load_engine
+
+    Run(benchmark, data, examples, StreamConfig(window=None), modes)  # refused before a model is loaded
+    engine = load_engine(choice)
+    run = Run(benchmark, data, examples, engine.stream(**settings).config, modes)
+    return _rows(engine, run, out, about(engine, choice.model, choice.adapter), retry=retry)
+
+
+def _rows(engine: Engine, run: Run, out: Path | None, about: dict[str, Any], *, retry: bool) -> list[Row]:
+    from contextlib import nullcontext
+
+    from ..eval import Row, RowFile, measure
+    from ..eval.run import groups
+    from .meter import Meter
+
+    frames = 0
+
+    def on_fed(count: int) -> None:
+        nonlocal frames
+        frames += count
+
+    with RowFile(out, run.head(engine), about) if out is not None else nullcontext() as file:
+        rows = [Row.of(row) for row in file.rows] if file is not None else []
+        done = {row.key for row in rows if not (retry and row.problem)}
+        todo = groups(run, done)
+        answers = sum(len(group.missing) for group in todo)
+        with Meter({"answers": answers}) as meter:
+            for row in measure(engine, run, done=done, on_fed=on_fed):
+                if file is not None:
+                    file.add(row.to_dict())
+                rows.append(row)
+                meter.add("answers")
+    kept = f"; rows are in {out}" if out is not None else ""
+    print(f"{frames:,} frames of {len(todo):,} spans encoded once for {answers:,} answers{kept}")
+    return rows
 
 
 @evaluate.command()
@@ -35,10 +214,10 @@ def streamworld(
     dtype: opt.Dtype = None,
     device: opt.Device = None,
     device_map: opt.DeviceMap = None,
-    mode: Annotated[
-        str,
-        typer.Option(metavar="NAME", help="weavetime, rekv, window, recent:N, uniform:N, full, blind or oracle."),
-    ] = MODE,
+    mode: Modes = [MODE],  # noqa: B006  # typer copies it
+    baselines: Annotated[
+        bool, typer.Option("--baselines/--no-baselines", help=f"Also answer by {' and '.join(BASELINES)}.")
+    ] = False,
     k: opt.K = None,
     delta: opt.Delta = None,
     window: opt.Window = None,
@@ -54,14 +233,14 @@ def streamworld(
     as_open: Annotated[bool, typer.Option("--open", help="Short answers in place of options.")] = False,
     visual_only: Annotated[bool, typer.Option(help="Score blocks by their pictures alone.")] = False,
     size: Annotated[int | None, typer.Option(help="Pixels across and down.")] = None,
-    batch: Annotated[int | None, typer.Option(help="Frames encoded per call.")] = None,
+    batch: Annotated[int, typer.Option(help="Frames encoded per call.")] = 64,
     out: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Keep every row as JSONL; a run that was cut goes on.", show_default=False),
     ] = None,
 ) -> None:
     """Generated streams with questions whose answers and evidence are known; nothing is fetched."""
-    from ..eval.streamworld import Settings
+    from ..eval import load
 
     said = {
         "seed": seed,
@@ -71,72 +250,14 @@ def streamworld(
         "since": since,
         "split": split,
         "families": names(families),
-        "modes": (_mode(mode, k, delta),),
         "open": as_open,
-        "visual_only": visual_only,
         "size": size,
-        "batch": batch,
     }
-    given: dict[str, Any] = {key: value for key, value in said.items() if value is not None}
-    Settings(window=None, **given)  # refused before a model is loaded
-    from .session import load_engine
+    benchmark = load("streamworld", **{key: value for key, value in said.items() if value is not None})
+    modes = _modes([*mode, *(BASELINES if baselines else ())], k, delta)
+    settings = opt.stream_settings(1.0, window, batch, STREAM.cache) | {"visual_only": visual_only}
+    choice = ModelChoice(model, adapter, time_prompts, dtype, device, device_map)
+    rows = _measured(choice, benchmark, Path(), benchmark.examples("."), settings, modes, out)
+    from .figures import show
 
-    engine = load_engine(ModelChoice(model, adapter, time_prompts, dtype, device, device_map))
-    rows = _measure(engine, Settings(window=_window(engine, window), **given), out)
-    Console(highlight=False).print(_table(rows))
-    print(f"accuracy {sum(row.right for row in rows) / len(rows):.3f} n={len(rows)}")
-
-
-def _mode(name: str, k: int | None, delta: float | None) -> str | Mode:
-    from ..eval.streamworld import ORACLE
-
-    if k is None and delta is None:
-        return name
-    if name == ORACLE:
-        raise ModeError(f"mode {name} has no k and no delta: leave them out")
-    return opt.mode_value(name, k, delta)
-
-
-def _window(engine: Engine, said: str | None) -> int | None:
-    settings: dict[str, Any] = opt.stream_settings(1.0, said, 1, 0)
-    return engine.stream(**settings).config.window
-
-
-def _measure(engine: Engine, settings: Settings, out: Path | None) -> list[Row]:
-    from contextlib import nullcontext
-
-    from ..eval import RowFile
-    from ..eval.streamworld import Row, head, left, run
-    from .meter import Meter
-
-    with RowFile(out, head(engine, settings)) if out is not None else nullcontext() as file:
-        rows = [Row.of(row) for row in file.rows] if file is not None else []
-        done = {row.key for row in rows}
-        work = left(settings, done)
-        totals = {"frames": sum(s.steps for s, _, _ in work), "questions": sum(len(keys) for _, _, keys in work)}
-        with Meter(totals) as meter:
-            for row in run(engine, settings, done=done, on_fed=lambda n: meter.add("frames", n)):
-                if file is not None:
-                    file.add(row.to_dict())
-                rows.append(row)
-                meter.add("questions")
-    return rows
-
-
-def _table(rows: list[Row]) -> Table:
-    from ..eval.scores import by_family, wilson
-
-    table = Table(box=None, pad_edge=False)
-    table.add_column("family")
-    for name in ("n", "accuracy", "95 %", "recalled", "evidence recall", "precision"):
-        table.add_column(name, justify="right")
-    for found in by_family(rows):
-        low, high = wilson(found.right, found.n)
-        shares = [f"{low:.3f}–{high:.3f}", f"{found.recalled:.2f}", _share(found.recall), _share(found.precision)]
-        style = "bold" if found.family == "all" else None
-        table.add_row(found.family, str(found.n), f"{found.accuracy:.3f}", *shares, style=style)
-    return table
-
-
-def _share(x: float | None) -> str:
-    return "–" if x is None else f"{x:.3f}"
+    show(benchmark, rows, allow_missing=False, closing="accuracy")

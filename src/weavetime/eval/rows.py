@@ -12,13 +12,14 @@ from ..errors import DataError
 
 
 class RowFile:
-    """An open results file. head: what must agree for rows to belong together. rows: those of earlier runs.
+    """An open results file. head: what must agree for rows to belong together. about: what is worth knowing of the
+    run that began the file (versions, card), and need not agree. rows: those of earlier runs.
 
     A last line that a kill cut short is dropped. Raises DataError where the file is of other settings or damaged.
     """
 
-    def __init__(self, path: Path, head: Mapping[str, Any]) -> None:
-        self.path = path
+    def __init__(self, path: Path, head: Mapping[str, Any], about: Mapping[str, Any] | None = None) -> None:
+        self.path, self._about = path, about or {}
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file = path.open("a+b")
         try:
@@ -34,20 +35,15 @@ class RowFile:
             self._file.truncate(self._file.tell() - len(rest))
         found = [self._line(number, line) for number, line in enumerate(lines, 1)]
         if not found:
-            self.add(head)
+            self.add({**head, **({"about": self._about} if self._about else {})})
             return []
-        if found[0] != head:
-            raise DataError(f"{self.path} holds rows of another run ({_difference(found[0], head)}): name another file")
+        there = {key: value for key, value in found[0].items() if key != "about"}
+        if there != head:
+            raise DataError(f"{self.path} holds rows of another run ({_difference(there, head)}): name another file")
         return found[1:]
 
     def _line(self, number: int, line: bytes) -> dict[str, Any]:
-        try:
-            row = json.loads(line)
-        except ValueError as e:
-            raise DataError(f"{self.path}, line {number}: no JSON ({e}): name another file") from e
-        if not isinstance(row, dict):
-            raise DataError(f"{self.path}, line {number}: no row: name another file")
-        return row
+        return _parsed(self.path, number, line)
 
     def add(self, row: Mapping[str, Any]) -> None:
         """Write a row at once: it is there when this returns, whatever happens to the process then."""
@@ -63,6 +59,28 @@ class RowFile:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         self.close()
+
+
+def _parsed(path: Path, number: int, line: bytes) -> dict[str, Any]:
+    try:
+        row = json.loads(line)
+    except ValueError as e:
+        raise DataError(f"{path}, line {number}: no JSON ({e}): name another file") from e
+    if not isinstance(row, dict):
+        raise DataError(f"{path}, line {number}: no row: name another file")
+    return row
+
+
+def read_rows(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """The head and the rows of a results file; a last line that a kill cut short is left out. Raises DataError."""
+    try:
+        *lines, _ = path.read_bytes().split(b"\n")
+    except OSError as e:
+        raise DataError(f"{path} cannot be read: {e.strerror}") from e
+    if not lines:
+        raise DataError(f"{path} is empty: name a results file")
+    head, *rows = (_parsed(path, number, line) for number, line in enumerate(lines, 1))
+    return head, rows
 
 
 def _difference(a: dict[str, Any], b: dict[str, Any]) -> str:

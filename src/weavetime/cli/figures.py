@@ -1,0 +1,67 @@
+"""Results of a benchmark on a terminal: a table of figures by mode, what could not be answered, one closing line."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from ..eval import Benchmark, Row, Score, Summary
+
+LISTED = 10  # problems named one by one
+
+
+def show(benchmark: Benchmark, rows: Sequence[Row], *, allow_missing: bool, closing: str | None = None) -> None:
+    """Print the figures of every mode, then one line for the first of them."""
+    from ..eval.scoring import by_mode, summary, tolerant
+
+    modes = by_mode(rows)
+    found = {mode: summary(benchmark, mine, allow_missing=allow_missing) for mode, mine in modes.items()}
+    lenient = {mode: tolerant(mine, allow_missing=allow_missing) for mode, mine in modes.items()}
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(_table(found, lenient))
+    _problems(console, next(iter(modes.values())), allow_missing)
+    head = next(iter(found.values()))
+    total = head.score(head.total)
+    value = "none" if total.value is None else f"{total.value:.3f}"
+    print(f"{closing or f'{benchmark.name} {total.name}'} {value} n={total.n}")
+
+
+def _table(found: dict[str, Summary], lenient: dict[str, Score | None]) -> Table:
+    table = Table(box=None, pad_edge=False)
+    table.add_column("")
+    for name in ("n", "rows", *found):
+        table.add_column(name, justify="right")
+    first = next(iter(found.values()))
+    for score in first.scores:
+        cells = [_value(s.get(score.name)) for s in found.values()]
+        style = "bold" if score.name == first.total else None
+        table.add_row(score.name, f"{score.n:,}", f"{score.rows:,}", *cells, style=style)
+    if any(score is not None for score in lenient.values()):
+        scores = list(lenient.values())
+        n = next(score.n for score in scores if score is not None)
+        cells = [_value(None if score is None else score.value) for score in scores]
+        table.add_row("tolerant reading", f"{n:,}", f"{n:,}", *cells, style="dim")
+    return table
+
+
+def _value(x: float | None) -> str:
+    return "–" if x is None else f"{x:.3f}"
+
+
+def _problems(console: Console, rows: Sequence[Row], allow_missing: bool) -> None:
+    """What had no answer, video by video."""
+    found: dict[str, int] = {}
+    for row in rows:
+        if row.problem:
+            found[f"{row.video}: {row.problem}"] = found.get(f"{row.video}: {row.problem}", 0) + 1
+    if found:
+        how = "left out" if allow_missing else "counted as wrong"
+        console.print(f"{sum(found.values())} questions could not be answered and are {how}:", markup=False)
+    for text, count in list(found.items())[:LISTED]:
+        console.print(f"  {count} × {text}", markup=False)
+    if len(found) > LISTED:
+        console.print(f"  and {len(found) - LISTED} more videos", markup=False)

@@ -1,0 +1,99 @@
+"""From rows to an official summary, with and without a model: rows of a run, or another system's responses."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ..errors import DataError
+from .base import Benchmark, Example, Grade, Score, Summary
+from .row import Row, regrade
+from .rows import read_rows
+
+OTHER = "responses"
+"""The mode of rows that another system answered."""
+
+
+def by_mode(rows: Iterable[Row]) -> dict[str, list[Row]]:
+    """Rows by mode, in the order in which modes first come. Of rows with one key the last stands: a later try."""
+    found: dict[str, dict[str, Row]] = {}
+    for row in rows:
+        found.setdefault(row.mode, {})[row.id] = row
+    return {mode: list(mine.values()) for mode, mine in found.items()}
+
+
+def summary(benchmark: Benchmark, rows: Sequence[Row], *, allow_missing: bool = False) -> Summary:
+    """The official summary of one mode's rows. allow_missing: leave out rows that could not be answered."""
+    return benchmark.summarize(_grade(row) for row in rows if not (allow_missing and row.problem))
+
+
+def tolerant(rows: Sequence[Row], *, allow_missing: bool = False) -> Score | None:
+    """The mean of the lenient reading over all rows; None where the benchmark has none."""
+    kept = [row for row in rows if not (allow_missing and row.problem)]
+    values = [row.tolerant or 0.0 for row in kept]
+    if all(row.tolerant is None for row in kept):
+        return None
+    return Score("tolerant", sum(values) / len(values), len(values), len(rows))
+
+
+def _grade(row: Row) -> Grade:
+    return Grade(row.value, row.counted, row.parts, row.task, row.parsed)
+
+
+def rescored(benchmark: Benchmark, rows: Iterable[Row]) -> Iterator[Row]:
+    """The same responses under the rule as it is now. Parts that a judge added stay."""
+    for row in rows:
+        grade = regrade(benchmark, row.example, row.response, row.problem)
+        found = {"value": grade.value, "counted": grade.counted, "parsed": grade.parsed}
+        parts = {**row.parts, **grade.parts}
+        yield replace(row, **found, parts=parts, tolerant=benchmark.tolerant(row.example, row.response))
+
+
+def load_rows(path: Path, benchmark: str | None = None) -> tuple[dict[str, Any], list[Row]]:
+    """Head and rows of a results file. Raises DataError where it is of another benchmark."""
+    head, rows = read_rows(path)
+    if benchmark is not None and head.get("benchmark") != benchmark:
+        raise DataError(f"{path} holds rows of {head.get('benchmark', 'no benchmark')}, not of {benchmark}")
+    return head, [Row.of(row) for row in rows]
+
+
+def from_responses(benchmark: Benchmark, examples: Sequence[Example], path: Path) -> list[Row]:
+    """Another system's responses as rows: a line `{"id": …, "response": …}` each, as JSONL.
+
+    An example without a response is a row that says so and counts as wrong. Raises DataError for lines that are none,
+    ids that the benchmark has not, and ids that come twice.
+    """
+    said = dict(_responses(path))
+    if unknown := said.keys() - {e.id for e in examples}:
+        raise DataError(f"{path}: {benchmark.name} has no question {min(unknown)} (and {len(unknown) - 1} more)")
+    return [
+        Row.graded(benchmark, e, OTHER, said[e.id])
+        if e.id in said
+        else Row.graded(benchmark, e, OTHER, None, problem="no response")
+        for e in examples
+    ]
+
+
+def _responses(path: Path) -> Iterator[tuple[str, Any]]:
+    try:
+        lines = path.read_text().splitlines()
+    except (OSError, UnicodeDecodeError) as e:
+        raise DataError(f"{path} cannot be read: {getattr(e, 'strerror', None) or e}") from e
+    seen: set[str] = set()
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError as e:
+            raise DataError(f"{path}, line {number}: no JSON ({e})") from e
+        if not (isinstance(row, Mapping) and "response" in row and isinstance(row.get("id"), str | int)):
+            raise DataError(f'{path}, line {number}: must be {{"id": …, "response": …}}')
+        name = str(row["id"])
+        if name in seen:
+            raise DataError(f"{path}, line {number}: the id {name} comes twice")
+        seen.add(name)
+        yield name, row["response"]
