@@ -1,4 +1,4 @@
-"""A lenient reader of which option a reply means, for the second column; no official rule is here."""
+"""Lenient readers of what a reply means, for the second column; no official rule is here."""
 
 from __future__ import annotations
 
@@ -32,6 +32,11 @@ def lenient_letter(response: Any, options: Sequence[str]) -> str | None:
         if len(found) == 1 and (letter := next(iter(found))) in letters:
             return letter
     return None
+
+
+def same_words(response: Any, gold: str) -> float:
+    """Whether an open answer has the words of the gold one, whatever their case, the space and a full stop."""
+    return float(isinstance(response, str) and _words(response) == _words(gold))
 
 
 def _words(text: str) -> str:
