@@ -290,10 +290,10 @@ def _graded(benchmark: Benchmark, example: Example, response: Any, judge: Judge)
     return replace(grade, parts={**grade.parts, **parts})
 
 
-def judge_scores(grades: Sequence[Grade]) -> list[Score]:
+def judge_scores(grades: Sequence[Grade], before: str = "") -> list[Score]:
     """The judge's figures for a summary, none where there was no judge. n: verdicts that could be read.
 
-    judge: share that matches. judge_score/5: the mean score, of 5.
+    judge: share that matches. judge_score/5: the mean score, of 5. before: what their names begin with.
     """
     read = [g for g in grades if "judge" in g.parts]
     if not read and not any("judge_unread" in g.parts for g in grades):
@@ -302,6 +302,6 @@ def judge_scores(grades: Sequence[Grade]) -> list[Score]:
     means = {name: total / len(read) if read else None for name, total in sums.items()}
     score = means["judge_score"]
     return [
-        Score("judge", means["judge"], len(read), len(grades)),
-        Score("judge_score/5", None if score is None else score / 5, len(read), len(grades)),
+        Score(f"{before}judge", means["judge"], len(read), len(grades)),
+        Score(f"{before}judge_score/5", None if score is None else score / 5, len(read), len(grades)),
     ]
