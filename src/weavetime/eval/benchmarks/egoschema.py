@@ -39,7 +39,6 @@ class EgoSchema(Benchmark):
     full: bool = False
 
     name: ClassVar[str] = "egoschema"
-    about: ClassVar[str] = "egocentric clips of 3 minutes, five options; 500 with public answers (full: 5,031)"
     counts: ClassVar[Mapping[str, int]] = {SUBSET: 500}
     max_tokens: ClassVar[int] = 16
 
@@ -108,9 +107,11 @@ def submission(pairs: Iterable[tuple[Example, Any]], *, fill: int | None = None)
         raise DataError(f"fill is {fill}, and must be an index from 0 to {len(LETTERS) - 1}")
     found: dict[str, int] = {}
     gaps: list[str] = []
+    seen: set[str] = set()
     for example, response in pairs:
-        if example.id in found or example.id in gaps:
+        if example.id in seen:
             raise DataError(f"{example.id} stands twice: hand in one response for each question")
+        seen.add(example.id)
         said = parse(response, example.options)
         said = fill if said is None else said
         if said is None:
@@ -119,7 +120,7 @@ def submission(pairs: Iterable[tuple[Example, Any]], *, fill: int | None = None)
             found[example.id] = said
     if gaps:
         raise DataError(
-            f"{len(gaps)} of {len(gaps) + len(found)} responses name no option, the first that of {gaps[0]}: "
+            f"{len(gaps)} of {len(seen)} responses name no option, the first that of {gaps[0]}: "
             "say fill= to send one index for all of them"
         )
     return found

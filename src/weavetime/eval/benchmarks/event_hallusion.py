@@ -38,7 +38,6 @@ class EventHallusion(Benchmark):
     """The binary questions."""
 
     name: ClassVar[str] = "event_hallusion"
-    about: ClassVar[str] = "yes/no questions about unusual events in short clips, three splits"
     counts: ClassVar[Mapping[str, int]] = {"entire": 114, "interleave": 193, "misleading": 102}
     max_tokens: ClassVar[int] = 16
 

@@ -13,8 +13,8 @@ video_chat/choice_bench.py at JUNJIE99/MLVU 0b16f40; the template itself leaves 
 Rule: where a reply holds ")", the character before the first one, else all of it, must equal the letter: no strip, no
 folding of case. Evaluated models' code strips the decoded text before that, and so does a run here. Oddities: the gold
 letter is that of the *last* candidate equal to the answer, and "@" where none is (needle_4, needle_5), which no letter
-equals; one question (movie101_89) is empty, as are its four candidates. Total: the mean of the seven task accuracies (the script's first
-release printed the mean over all questions instead).
+equals; one question (movie101_89) is empty, as are its four candidates. Total: the mean of the seven task accuracies
+(the script's first release printed the mean over all questions instead).
 
 Data: CC BY-NC-SA 4.0, research only. Not verified: the data set's own card, and generated replies.
 """
@@ -49,7 +49,6 @@ class MLVU(Benchmark):
     """The development set's multiple-choice tasks."""
 
     name: ClassVar[str] = "mlvu"
-    about: ClassVar[str] = "long videos of 3 minutes to 2 hours, seven multiple-choice tasks (dev), M-Avg"
     counts: ClassVar[Mapping[str, int]] = {
         "plotQA": 539,
         "needle": 355,

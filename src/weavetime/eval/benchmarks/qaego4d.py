@@ -32,7 +32,6 @@ class QAEgo4D(Benchmark):
     """The multiple-choice test set."""
 
     name: ClassVar[str] = "qaego4d"
-    about: ClassVar[str] = "questions about egocentric videos with the seconds that show the answer, multiple choice"
     counts: ClassVar[Mapping[str, int]] = {TASK: 500}
     max_tokens: ClassVar[int] = 16
     prefix: ClassVar[str] = "Best option: ("
