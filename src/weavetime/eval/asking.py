@@ -115,7 +115,7 @@ class Asker:
         moment = min(self.end if at is None else at, self.end)
         with self._stream(moment) as stream:
             mode = "full" if last_frames(self.mode) else self.mode
-            mode = oracle(example, stream) if mode == ORACLE else mode
+            mode = oracle(example, stream, moment) if mode == ORACLE else mode
             # An `at` after the last frame's end is a time that the stream does not know of.
             when = None if moment >= stream.now else moment
             answers = stream.ask_all(questions, at=when, mode=mode, decoding=decoding)
@@ -148,8 +148,9 @@ def kept(modes: Sequence[str | Mode], fps: float, turns: float) -> int:
     return most + math.ceil(turns * fps) if most else 0
 
 
-def oracle(example: Example, stream: Stream) -> Mode:
-    """The frames that show the answer; the newest where none does."""
-    times = [t for t in stream.memory.table.times if any(a <= t < b for a, b in example.evidence)]
-    starts = [a for a, b in example.evidence if not any(a <= t < b for t in times)]  # shown between two samples
-    return Chosen(tuple(sorted((*times, *starts))) or (stream.now,))
+def oracle(example: Example, stream: Stream, moment: float) -> Mode:
+    """The frames up to a moment that show the answer; the newest where none does."""
+    seen = [t for t in stream.memory.table.times if t <= moment]
+    times = [t for t in seen if any(a <= t < b for a, b in example.evidence)]
+    between = [a for a, b in example.evidence if a <= moment and not any(a <= t < b for t in times)]
+    return Chosen(tuple(sorted((*times, *between))) or tuple(seen[-1:]))
