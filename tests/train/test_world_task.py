@@ -80,6 +80,20 @@ def test_processes_share_out_batches_of_their_own() -> None:
         distributed.destroy_process_group()
 
 
+def test_a_step_is_one_graph_in_one_process_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Capturing it runs its backward, and with it what other processes wait for."""
+    monkeypatch.setattr(torch.nn.Parameter, "is_cuda", True)
+    wanted = read_recipe("mini", SMALL)
+    alone: Any = make_task(wanted)
+    assert alone._fused
+    distributed.init_process_group("fake", rank=0, world_size=2, store=FakeStore())
+    try:
+        shared: Any = make_task(wanted)
+        assert not shared._fused
+    finally:
+        distributed.destroy_process_group()
+
+
 def test_the_result_is_a_model(whole: Path) -> None:
     assert Record.read(whole) == Record(time_prompts=True, window=3, recipe="mini", trained=True)
     stream = wt.load(whole).stream()

@@ -43,8 +43,8 @@ class Weights:
 class WorldTaskSettings:
     """The sections of a recipe for this task.
 
-    fresh: begin from newly drawn weights of the model's config, not from its own. fused: on CUDA, compile the
-    arithmetic and replay the step as one graph.
+    fresh: begin from newly drawn weights of the model's config, not from its own. fused: with one process on CUDA,
+    compile the arithmetic and replay the step as one graph.
     """
 
     world: WorldSettings = field(default_factory=WorldSettings)
@@ -74,6 +74,7 @@ class WorldTask(HostTask):
             self._begin_anew(recipe.run.seed)
         self.settings, self.window = settings, recipe.window
         processes = distributed.get_world_size() if distributed.is_initialized() else 1
+        self._shared = distributed.is_initialized() or recipe.run.deepspeed is not None
         batches = recipe.optimiser.max_steps * recipe.optimiser.accumulation * processes
         maker = WorldMaker(self.backbone, settings.world, self.window, f"train/{recipe.run.seed}")
         self.dataset = WorldData(maker, batches)
@@ -111,7 +112,8 @@ class WorldTask(HostTask):
 
     @property
     def _fused(self) -> bool:
-        return self.settings.fused and next(self.module.parameters()).is_cuda
+        """Not in a process group: a graph's own backward would run what DDP, FSDP and DeepSpeed hang on gradients."""
+        return self.settings.fused and not self._shared and next(self.module.parameters()).is_cuda
 
     def _run(self, flat: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
         """Means by part of the loss, and which answer tokens were predicted: as a graph where that is wanted."""
