@@ -229,7 +229,15 @@ def page(parts: Mapping[str, str], said: Mapping[str, Any], about: Mapping[str, 
 
 HEAD = """# Ablation
 
-What each part brings, measured in [StreamWorld](streamworld.md) by `scripts/ablation.py`, which also writes this page.
+What each part brings, measured in [StreamWorld](streamworld.md). Arms are models that differ in one part: `base` has
+neither time prompts nor reconstruction, `time` no reconstruction, `mini` both; with the same budget of pictures each.
+
+```
+python scripts/arms.py OUT                       # trains the three, each on a card where there are as many
+python scripts/ablation.py run FOLDER --arm base=OUT/base --arm time=OUT/time --arm mini=OUT/mini
+python scripts/ablation.py report FOLDER         # writes this page and its plots
+```
+
 Questions are about moments in the second half of their stream. Intervals of an accuracy are Wilson's, those of a
 difference a bootstrap over whole streams. `weavetime` is the method at the model's own δ, put together from two runs:
 `weavetime(delta=0)` always looks back, `window` never does, and the gate says which of the two the method gives.
