@@ -35,9 +35,10 @@ class Batches:
 def source_of(run: Run, example: Example, spans: Sequence[Span], engine: Engine) -> Iterator[Batches]:
     """The video of an example, open: frames whose times lie in the spans. Raises VideoError."""
     size = run.config.batch
+    wrap = run.wrap or (lambda frames: frames)
     generated = run.benchmark.frames(example.video, size, engine.backbone.vision_device)
     if generated is not None:
-        yield Batches(generated)
+        yield Batches(wrap(generated))
         return
     places = run.benchmark.videos(run.root, example)
     path = next((place for place in places if place.exists()), None)
@@ -49,16 +50,16 @@ def source_of(run: Run, example: Example, spans: Sequence[Span], engine: Engine)
             # A frame shown at a later sampling time may have come before the end: Feed looks at its own time.
             until = None if math.isinf(end) else end + 1 / fps
             sources.append(open_video(path, fps=fps, start=start, end=until))
-        yield Batches(_within(sources, spans, size), sources)
+        yield Batches(_within([wrap(source.batches(size)) for source in sources], spans), sources)
     finally:
         for source in sources:
             source.close()
 
 
-def _within(sources: Sequence[Source], spans: Sequence[Span], size: int) -> Iterator[Sequence[Frame]]:
+def _within(stretches: Sequence[Iterator[Sequence[Frame]]], spans: Sequence[Span]) -> Iterator[Sequence[Frame]]:
     last = -math.inf
-    for source, (_, end) in zip(sources, spans, strict=True):
-        for batch in source.batches(size):
+    for stretch, (_, end) in zip(stretches, spans, strict=True):
+        for batch in stretch:
             kept = [frame for frame in batch if last < frame.time <= end]  # spans may overlap
             if kept:
                 yield kept
