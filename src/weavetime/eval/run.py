@@ -17,9 +17,10 @@ from ..backbones.identity import fingerprint
 from ..config import StreamConfig
 from ..errors import ModeError, VideoError
 from ..focus import Mode
+from ..types import Frame
 from .asking import Asker, check_mode, kept, label
 from .base import Benchmark, Example, Span
-from .feeding import Feed, source_of
+from .feeding import Batches, Feed, source_of
 from .row import Key, Row
 
 if TYPE_CHECKING:
@@ -28,10 +29,14 @@ if TYPE_CHECKING:
 Fed = Callable[[int], None]
 """Told how many frames were encoded."""
 
+Wrap = Callable[[Iterator[Sequence[Frame]]], Iterator[Sequence[Frame]]]
+"""Batches of frames as they come out of a video, changed on their way to the runner."""
 
 @dataclass(frozen=True)
 class Run:
-    """What is asked of whom. modes: names, values, or baselines (asking.py). root: the published files and videos/."""
+    """What is asked of whom. modes: names, values, or baselines (asking.py). root: the published files and videos/.
+    wrap: changes the frames of every stretch before what may be seen is cut out of them (analysis/).
+    """
 
     benchmark: Benchmark
     root: Path
@@ -39,6 +44,7 @@ class Run:
     config: StreamConfig
     modes: tuple[str | Mode, ...] = ("weavetime",)
 
+    wrap: Wrap | None = None
     def __post_init__(self) -> None:
         if not self.modes:
             raise ModeError("name at least one mode")
@@ -132,15 +138,24 @@ def _answers(engine: Engine, run: Run, group: Group, on_fed: Fed) -> Iterator[Ro
     spans = (*group.before, (group.start, asked[-1][0]))
     turns = max((end - e.at for end, e in asked if e.at is not None and math.isfinite(end)), default=0.0)
     keep = kept(run.modes, run.config.fps, turns)
+    for feed, end, examples, source in moments(engine, run, group, on_fed):
+        for mode in run.modes:
+            missing = [e for e in examples if (e.id, label(mode)) in group.missing]
+            for row in Asker(engine, run, feed, mode, end).rows(missing):
+                yield replace(row, note="; ".join(source.warnings))
+
+
+def moments(
+    engine: Engine, run: Run, group: Group, on_fed: Fed = lambda n: None
+) -> Iterator[tuple[Feed, float, list[Example], Batches]]:
+    """A group's stream as it stands at the end of each visible span of which rows are missing: what was fed, that end,
+    the questions of it, and the video.
+    """
     with source_of(run, asked[0][1], spans, engine) as source, engine.stream(run.config) as stream:
         feed = Feed(stream, source, on_fed, keep)
         for end, moment in groupby(asked, key=lambda pair: pair[0]):
             feed.upto(end)
-            examples = [example for _, example in moment]
-            for mode in run.modes:
-                missing = [e for e in examples if (e.id, label(mode)) in group.missing]
-                for row in Asker(engine, run, feed, mode, end).rows(missing):
-                    yield replace(row, note="; ".join(source.warnings))
+            yield feed, end, [example for _, example in moment], source
 
 
 def measure(
