@@ -164,6 +164,11 @@ class Backbone(ABC):
         most: pixels of a picture, where the family's size is not fixed; None for the family's own bound.
         """
 
+    @property
+    def most_pixels(self) -> int | None:
+        """Pixels of the largest picture, where its size is not fixed; None where it is."""
+        return None
+
     @abstractmethod
     def features(self, pixels: Tensor, grid: Grid) -> Tensor:
         """Visual tokens (frames, tokens, hidden) of pictures, float (frames, 3, height, width) in 0..255, resized."""

@@ -33,15 +33,20 @@ class Qwen2VL(Backbone):
         """`<|vision_end|>`."""
         return (self.model.config.vision_end_token_id,)
 
+    @property
+    def most_pixels(self) -> int:
+        """As said on loading, else the checkpoint's limit, but no more than a video's frame has."""
+        said = self.checkpoint.preprocessor
+        limit = said.get("max_pixels") or (said.get("size") or {}).get("longest_edge") or FRAME_PIXELS
+        return int(said.get("frame_pixels") or min(limit, FRAME_PIXELS))
+
     def grid(self, height: int, width: int, most: float | None = None) -> Grid:
         """Both sides to multiples of patch x merge, pixels within limits, the aspect kept as nearly as can be."""
         config, said = self.model.config.vision_config, self.checkpoint.preprocessor
         unit = config.patch_size * config.spatial_merge_size
         size = said.get("size") or {}
         least = said.get("min_pixels") or size.get("shortest_edge") or 4 * unit * unit
-        own = said.get("frame_pixels") or min(
-            said.get("max_pixels") or size.get("longest_edge") or FRAME_PIXELS, FRAME_PIXELS
-        )
+        own = self.most_pixels
         most = own if most is None else min(own, max(most, least))
         if max(height, width) > 200 * min(height, width):
             raise VideoError(f"a frame of {width}x{height} is too narrow: Qwen2-VL takes sides up to 200 to 1")

@@ -116,7 +116,8 @@ def given(
     settings = opt.stream_settings(fps, window, batch, STREAM.cache) | {"visual_only": visual_only}
     choice = ModelChoice(model, adapter, time_prompts, dtype, device, device_map)
     out = out or Path("results") / f"{benchmark.name}.{Path(model).name}.jsonl"
-    rows = _measured(choice, benchmark, data, examples, settings, modes, out, retry=retry)
+    said = {"limit": limit, "partial": partial}
+    rows = _measured(choice, benchmark, data, examples, settings, modes, out, said, retry=retry)
     from .figures import show
 
     show(benchmark, rows, allow_missing=allow_missing)
@@ -163,10 +164,11 @@ def _measured(
     settings: dict[str, Any],
     modes: tuple[str | Mode, ...],
     out: Path | None,
+    said: dict[str, Any] | None = None,
     *,
     retry: bool = False,
 ) -> list[Row]:
-    """Load the model, ask what is missing, and give every row."""
+    """Load the model, ask what is missing, and give every row. said: what the file is to say of the run besides."""
     from ..eval import Run
     from ..eval.protocol import about
     from .session import load_engine
@@ -174,7 +176,7 @@ def _measured(
     Run(benchmark, data, examples, StreamConfig(window=None), modes)  # refused before a model is loaded
     engine = load_engine(choice)
     run = Run(benchmark, data, examples, engine.stream(**settings).config, modes)
-    return _rows(engine, run, out, about(engine, choice.model, choice.adapter), retry=retry)
+    return _rows(engine, run, out, about(engine, choice.model, choice.adapter, **(said or {})), retry=retry)
 
 
 def _rows(engine: Engine, run: Run, out: Path | None, about: dict[str, Any], *, retry: bool) -> list[Row]:

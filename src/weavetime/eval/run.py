@@ -21,6 +21,7 @@ from ..types import Frame
 from .asking import Asker, check_mode, kept, label
 from .base import Benchmark, Example, Span
 from .feeding import Batches, Feed, source_of
+from .protocol import pixels, prompts, settings
 from .row import Key, Row
 
 if TYPE_CHECKING:
@@ -28,9 +29,9 @@ if TYPE_CHECKING:
 
 Fed = Callable[[int], None]
 """Told how many frames were encoded."""
-
 Wrap = Callable[[Iterator[Sequence[Frame]]], Iterator[Sequence[Frame]]]
 """Batches of frames as they come out of a video, changed on their way to the runner."""
+
 
 @dataclass(frozen=True)
 class Run:
@@ -43,8 +44,8 @@ class Run:
     examples: Sequence[Example]
     config: StreamConfig
     modes: tuple[str | Mode, ...] = ("weavetime",)
-
     wrap: Wrap | None = None
+
     def __post_init__(self) -> None:
         if not self.modes:
             raise ModeError("name at least one mode")
@@ -67,9 +68,11 @@ class Run:
             "dtype": str(next(backbone.model.parameters()).dtype).removeprefix("torch."),
             "time_prompts": backbone.time_prompts,
             "delta": engine.delta,
+            "layers": len(backbone.decoder.layers),
+            "pixels": pixels(backbone),
         }
         stream = {k: v for k, v in asdict(self.config).items() if k not in kept}
-        modes = list(self.names)
+        modes = {label(mode): settings(mode) for mode in self.modes}
         variants: dict[str, Any] = asdict(self.benchmark) if is_dataclass(self.benchmark) else {}
         return {
             "benchmark": self.benchmark.name,
@@ -78,6 +81,7 @@ class Run:
             "stream": stream,
             "modes": modes,
             "questions": len(self.examples),
+            "prompts": prompts(self.benchmark, self.examples),
         }
 
 
@@ -134,10 +138,6 @@ def answered(engine: Engine, run: Run, group: Group, on_fed: Fed = lambda n: Non
 
 
 def _answers(engine: Engine, run: Run, group: Group, on_fed: Fed) -> Iterator[Row]:
-    asked = [(end, e) for end, e in group.asked if any((e.id, name) in group.missing for name in run.names)]
-    spans = (*group.before, (group.start, asked[-1][0]))
-    turns = max((end - e.at for end, e in asked if e.at is not None and math.isfinite(end)), default=0.0)
-    keep = kept(run.modes, run.config.fps, turns)
     for feed, end, examples, source in moments(engine, run, group, on_fed):
         for mode in run.modes:
             missing = [e for e in examples if (e.id, label(mode)) in group.missing]
@@ -151,6 +151,10 @@ def moments(
     """A group's stream as it stands at the end of each visible span of which rows are missing: what was fed, that end,
     the questions of it, and the video.
     """
+    asked = [(end, e) for end, e in group.asked if any((e.id, name) in group.missing for name in run.names)]
+    spans = (*group.before, (group.start, asked[-1][0]))
+    turns = max((end - e.at for end, e in asked if e.at is not None and math.isfinite(end)), default=0.0)
+    keep = kept(run.modes, run.config.fps, turns)
     with source_of(run, asked[0][1], spans, engine) as source, engine.stream(run.config) as stream:
         feed = Feed(stream, source, on_fed, keep)
         for end, moment in groupby(asked, key=lambda pair: pair[0]):
