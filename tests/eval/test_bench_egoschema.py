@@ -86,7 +86,8 @@ def test_prompt() -> None:
         ("the CIA is there", 0),  # "A " inside a word
         ("C hides the map inside a tall boot.", 2),  # the camera wearer is read as option C
         ("'D'", 3),
-        (".,D", 3),  # each mark once, "," before ".": what is left is ",D"
+        ("D,.", None),  # each mark once, "," before ".": what is left is "D,"
+        (".,D", 3),
         ("it is e. nobody touches the map at all. really", 4),  # a whole line, in lower case
         ("it is e. nobody touches the map at all.", None),  # its full stop is stripped from the reply's end
         ("c. the map is pinned to a cork board", 2),
