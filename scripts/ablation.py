@@ -26,8 +26,10 @@ import torch
 from ablation_report import by_length, load, report
 
 import weavetime as wt
-from weavetime.eval import RowFile
-from weavetime.eval.streamworld import ORACLE, Row, Settings, head, left, run
+from weavetime.eval import Row, RowFile, Run, measure
+from weavetime.eval.asking import ORACLE
+from weavetime.eval.benchmarks.streamworld import StreamWorld
+from weavetime.eval.run import groups
 from weavetime.world import FAMILIES, NOW
 
 WINDOW, LENGTHS, LONG = 16, (16, 256, 4096), 2048  # steps; of LONG at least half are visible
@@ -49,7 +51,9 @@ class Job:
     arm: str
     name: str
     shard: int
-    settings: Settings
+    world: StreamWorld
+    config: wt.StreamConfig
+    modes: tuple[str | wt.Mode, ...]
 
     def path(self, folder: Path) -> Path:
         """Where its rows are."""
@@ -58,32 +62,38 @@ class Job:
     @property
     def cost(self) -> float:
         """Expected seconds."""
-        s = self.settings
-        return s.limit * len(s.modes) * ANSWER + -(-s.limit // s.per_stream) * s.steps * FRAME
+        w = self.world
+        return w.limit * len(self.modes) * ANSWER + -(-w.limit // w.per_stream) * w.steps * FRAME
+
+    @property
+    def run(self) -> Run:
+        """What is asked."""
+        return Run(self.world, Path(), self.world.examples(), self.config, self.modes)
 
 
 def jobs(arms: Sequence[str], lengths: Sequence[int], main: int, rest: int, long: int) -> Iterator[Job]:
     """All that is measured; the last arm is the whole method and is measured in every mode."""
-    base = Settings(window=WINDOW, since=0.5, batch=256)
+    config, world = wt.StreamConfig(window=WINDOW, batch=256), StreamWorld(since=0.5)
     for arm in arms:
-        found: list[tuple[str, int, Settings]] = [
-            (f"main-{steps}", main, replace(base, steps=steps, modes=MAIN)) for steps in lengths
-        ]
+        found = [(f"main-{steps}", main, replace(world, steps=steps), config, MAIN) for steps in lengths]
         if arm == arms[-1]:
-            found += [(f"rivals-{s}", rest, replace(base, steps=s, modes=RIVALS)) for s in lengths]
-            found += [(f"full-{s}", rest, replace(base, steps=s, modes=("full",), window=None)) for s in lengths[:-1]]
-            middle = replace(base, steps=lengths[len(lengths) // 2], modes=MAIN)
-            found += [(f"new-{middle.steps}", rest, replace(middle, split="new"))]
-            found += [(f"open-{middle.steps}", rest, replace(middle, families=OPEN, open=True))]
+            found += [(f"rivals-{s}", rest, replace(world, steps=s), config, RIVALS) for s in lengths]
+            endless = replace(config, window=None)
+            found += [(f"full-{s}", rest, replace(world, steps=s), endless, ("full",)) for s in lengths[:-1]]
+            middle = replace(world, steps=lengths[len(lengths) // 2])
+            found.append((f"new-{middle.steps}", rest, replace(middle, split="new"), config, MAIN))
+            found.append((f"open-{middle.steps}", rest, replace(middle, families=OPEN, open=True), config, MAIN))
             choosing = tuple(wt.WeaveTime(k=K, delta=0, coarse=c) for c in sorted({1, 3, max(3, -(-long // K))}))
+            about_past, modes = replace(world, steps=long, families=PAST), (*choosing, wt.ReKV(k=K))
             for visual in (False, True):
-                settings = replace(base, steps=long, families=PAST, modes=(*choosing, wt.ReKV(k=K)), visual_only=visual)
-                found.append((f"retrieval-{long}{'-visual' if visual else ''}", rest, settings))
-        for name, n, settings in found:
+                name = f"retrieval-{long}{'-visual' if visual else ''}"
+                found.append((name, rest, about_past, replace(config, visual_only=visual), modes))
+        for name, n, asked, stream, modes in found:
             for shard in range(min(n, SHARDS)):
                 limit = n // SHARDS + (shard < n % SHARDS)
-                per_stream = min(limit, PER_STREAM.get(settings.steps, 32))
-                yield Job(arm, name, shard, replace(settings, limit=limit, per_stream=per_stream, seed=10_000 * shard))
+                per_stream = min(limit, PER_STREAM.get(asked.steps, 32))
+                own = replace(asked, limit=limit, per_stream=per_stream, seed=10_000 * shard)
+                yield Job(arm, name, shard, own, stream, modes)
 
 
 def shares(every: Iterable[Job], of: int) -> list[list[Job]]:
@@ -99,11 +109,12 @@ def shares(every: Iterable[Job], of: int) -> list[list[Job]]:
 
 def carry_out(engine: wt.Engine, job: Job, folder: Path) -> None:
     """Answer what is missing of a job."""
-    with RowFile(job.path(folder), head(engine, job.settings)) as file:
+    run = job.run
+    with RowFile(job.path(folder), run.head(engine)) as file:
         done = {Row.of(row).key for row in file.rows}
-        missing = sum(len(keys) for _, _, keys in left(job.settings, done))
+        missing = sum(len(group.missing) for group in groups(run, done))
         start = said = time.monotonic()
-        for count, row in enumerate(run(engine, job.settings, done=done), 1):
+        for count, row in enumerate(measure(engine, run, done=done), 1):
             file.add(row.to_dict())
             if time.monotonic() - said > EVERY or count == missing:
                 said = time.monotonic()

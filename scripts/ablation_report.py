@@ -12,28 +12,27 @@ from typing import Any
 
 from ablation_plot import Line, plot
 
-from weavetime.eval import evidence_scores, paired, wilson
-from weavetime.eval.streamworld import Row
+from weavetime.eval import Row, evidence_scores, paired, wilson
+from weavetime.eval.scoring import load_rows
 from weavetime.world import FAMILIES, NOW
 
 ALWAYS, REKV, WINDOW, METHOD = "weavetime(delta=0)", "rekv", "window", "weavetime"
 WINDOWS = 16  # steps a window
 NOWS = {f.__name__ for f in NOW}
 DELTAS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.01)
-Key = tuple[int, int]
 
 
 @dataclass
 class Measured:
     """Rows of one arm's job, by mode and question. layers, delta: the model's. window, steps: the streams'."""
 
-    modes: dict[str, dict[Key, Row]]
+    modes: dict[str, dict[str, Row]]
     layers: int
     delta: float
     window: int | None
     steps: int
 
-    def at(self, delta: float) -> dict[Key, Row]:
+    def at(self, delta: float) -> dict[str, Row]:
         """What weavetime answers at a threshold: its own second look where the gate reaches it, else the window's."""
         always, present = self.modes[ALWAYS], self.modes[WINDOW]
         sure = {key for key, row in always.items() if not (row.recalled and row.gate is not None and row.gate >= delta)}
@@ -53,12 +52,12 @@ def load(folder: Path) -> dict[str, dict[str, Measured]]:
         said = json.loads((folder / arm / "about.json").read_text())
         jobs: dict[str, Measured] = {}
         for path in sorted((folder / arm).glob("*.jsonl")):
-            head, *rows = map(json.loads, path.read_text().splitlines())
-            name, settings = path.name.split(".")[0], head["settings"]
-            new = Measured(defaultdict(dict), said["layers"], said["delta"], settings["window"], settings["steps"])
-            job = jobs.setdefault(name, new)
-            for row in map(Row.of, rows):
-                job.modes[row.mode][row.seed, row.number] = row
+            head, rows = load_rows(path)
+            window, steps = head["stream"]["window"], head["variants"]["steps"]
+            new = Measured(defaultdict(dict), said["layers"], said["delta"], window, steps)
+            job = jobs.setdefault(path.name.split(".")[0], new)
+            for row in rows:
+                job.modes[row.mode][row.id] = row
         found[arm] = {name: job.complete() for name, job in jobs.items()}
     return found
 
@@ -102,14 +101,14 @@ def by_length(arms: Mapping[str, Mapping[str, Measured]]) -> str:
     return table(("arm", "steps", "mode", "n", "accuracy (95 %)", "looked back", "ms"), rows)
 
 
-def by_family(columns: Mapping[str, Mapping[Key, Row]]) -> str:
+def by_family(columns: Mapping[str, Mapping[str, Row]]) -> str:
     """Accuracy by family, a column for each set of rows."""
     rows = []
     for family in FAMILIES:
-        sets = [[row for row in found.values() if row.family == family] for found in columns.values()]
+        sets = [[row for row in found.values() if row.task == family] for found in columns.values()]
         if any(sets):
             rows.append((family, max(map(len, sets)), *map(share, sets)))
-    past = [[row for row in found.values() if row.family not in NOWS] for found in columns.values()]
+    past = [[row for row in found.values() if row.task not in NOWS] for found in columns.values()]
     rows.append(("all about the past", max(map(len, past)), *map(share, past)))
     return table(("family", "n", *columns), rows)
 
@@ -121,10 +120,10 @@ def differences(jobs: Mapping[str, Measured]) -> str:
         name = next(n for n, j in jobs.items() if j is job)
         for one, other in ((METHOD, REKV), (METHOD, WINDOW), (ALWAYS, REKV)):
             a, b = job.modes[one], job.modes[other]
-            for what, keep in (("all", lambda r: True), ("past", lambda r: r.family not in NOWS)):
+            for what, keep in (("all", lambda r: True), ("past", lambda r: r.task not in NOWS)):
                 keys = [k for k in sorted(a.keys() & b.keys()) if keep(a[k])]
                 if keys:
-                    streams = [seed for seed, _ in keys]
+                    streams = [a[k].video for k in keys]
                     found = paired([a[k].right for k in keys], [b[k].right for k in keys], streams)
                     said = "{:+.3f} ({:+.3f} to {:+.3f})".format(*found)
                     rows.append((name, f"{one} − {other}", what, len(keys), said))
@@ -143,7 +142,8 @@ def by_distance(job: Measured) -> str:
     rows = []
     for name, inside in bins:
         sets = [
-            [r for r in found.values() if r.family not in NOWS and r.distance is not None and inside(r.distance)]
+            # a step that ended d seconds ago began a second earlier
+            [r for r in found.values() if r.task not in NOWS and r.distance is not None and inside(r.distance + 1)]
             for found in job.modes.values()
         ]
         rows.append((name, max(map(len, sets)), *map(share, sets)))

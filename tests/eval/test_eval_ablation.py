@@ -11,7 +11,10 @@ import pytest
 import torch
 
 import weavetime as wt
-from weavetime.eval.streamworld import Row, Settings, label, run
+from weavetime.config import StreamConfig
+from weavetime.eval import Row, Run, measure
+from weavetime.eval.asking import label
+from weavetime.eval.benchmarks.streamworld import StreamWorld
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 sys.path.insert(0, str(SCRIPTS))
@@ -26,18 +29,19 @@ def test_every_threshold_comes_from_two_runs() -> None:
     delta = 0.45
     modes = (wt.WeaveTime(k=8, delta=0), "window", wt.WeaveTime(k=8, delta=delta))
     with wt.load("mini") as engine:
-        rows = list(run(engine, Settings(window=4, limit=24, per_stream=24, steps=32, modes=modes)))
-    found: dict[str, dict[tuple[int, int], Row]] = {label(m): {} for m in modes}
+        world = StreamWorld(limit=24, per_stream=24, steps=32)
+        rows = list(measure(engine, Run(world, Path(), world.examples(), StreamConfig(window=4), modes)))
+    found: dict[str, dict[str, Row]] = {label(m): {} for m in modes}
     for row in rows:
-        found[row.mode][row.seed, row.number] = row
+        found[row.mode][row.id] = row
     always, window, real = found.values()
     measured = Measured({"weavetime(delta=0)": always, "window": window}, 6, delta, 4, 32)
     joined = measured.at(delta)
     assert 0 < sum(row.recalled for row in joined.values()) < len(joined)
     for key, row in real.items():
-        assert (joined[key].choice, joined[key].recalled, joined[key].read) == (row.choice, row.recalled, row.read)
-    assert all(measured.at(0)[key].choice == row.choice for key, row in always.items())
-    assert all(measured.at(2)[key].choice == row.choice for key, row in window.items())
+        assert (joined[key].response, joined[key].recalled, joined[key].read) == (row.response, row.recalled, row.read)
+    assert all(measured.at(0)[key].response == row.response for key, row in always.items())
+    assert all(measured.at(2)[key].response == row.response for key, row in window.items())
 
 
 @pytest.mark.parametrize("of", [1, 6, 7, 24, 48])
@@ -56,9 +60,9 @@ def test_shards_of_a_measurement_are_all_its_questions_on_streams_of_their_own()
     for job in jobs(["mini"], (16, 256), 37, 5, 512):
         found.setdefault(job.name, []).append(job)
     for name, shards in found.items():
-        assert sum(job.settings.limit for job in shards) == (37 if name.startswith("main") else 5)
-        assert len({job.settings.seed for job in shards}) == len(shards)
-        assert all(job.settings.limit for job in shards)
+        assert sum(job.world.limit for job in shards) == (37 if name.startswith("main") else 5)
+        assert len({job.world.seed for job in shards}) == len(shards)
+        assert all(job.world.limit for job in shards)
 
 
 def test_runs_and_reports(tmp_path: Path) -> None:

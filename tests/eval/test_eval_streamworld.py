@@ -12,18 +12,27 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 import weavetime as wt
 from weavetime.cli import main
-from weavetime.errors import DataError, ModeError, WorldError
-from weavetime.eval import RowFile, evidence_scores
-from weavetime.eval.streamworld import ORACLE, Row, Settings, head, label, oracle, plan, run
-from weavetime.world import FAMILIES, Asked, Renderer
+from weavetime.config import StreamConfig
+from weavetime.errors import DataError, WorldError
+from weavetime.eval import Grade, Row, RowFile, Run, evidence_scores, load, measure
+from weavetime.eval.asking import ORACLE, label
+from weavetime.eval.benchmarks.streamworld import StreamWorld
+from weavetime.world import FAMILIES, Renderer
 
-SMALL = Settings(window=4, limit=12, per_stream=6, steps=24, modes=("weavetime", "rekv:4", "window", ORACLE, "blind"))
+WORLD = StreamWorld(limit=12, per_stream=6, steps=24)
+MODES = ("weavetime", "rekv:4", "window", ORACLE, "blind")
+CONFIG = StreamConfig(window=4, batch=64)
+
+
+def run_of(world: StreamWorld = WORLD, modes: tuple[str | wt.Mode, ...] = MODES, **config: Any) -> Run:
+    return Run(world, Path(), world.examples(), replace(CONFIG, **config), modes)
 
 
 @pytest.fixture(scope="module")
@@ -35,31 +44,31 @@ def engine() -> Iterator[wt.Engine]:
 
 @pytest.fixture(scope="module")
 def rows(engine: wt.Engine) -> list[Row]:
-    return list(run(engine, SMALL))
+    return list(measure(engine, run_of()))
 
 
 def test_every_question_in_every_mode(rows: list[Row]) -> None:
-    every = {(s.seed, i, label(m)) for s, asked in plan(SMALL) for i in range(len(asked)) for m in SMALL.modes}
-    assert len(rows) == len({row.key for row in rows}) == SMALL.limit * len(SMALL.modes)
+    every = {(f"{s.seed}:{i}", m) for s, asked in WORLD.plan() for i in range(len(asked)) for m in MODES}
+    assert len(rows) == WORLD.limit * len(MODES)
     assert {row.key for row in rows} == every
-    assert [(r.seed, r.at) for r in rows] == sorted((r.seed, r.at) for r in rows)
+    assert [(int(r.video), r.at) for r in rows] == sorted((int(r.video), r.at) for r in rows)
 
 
 def test_rows_are_what_a_plain_loop_finds(engine: wt.Engine, rows: list[Row]) -> None:
-    """Frames fed one at a time up to the question's moment, and it asked as of now: the rows ask as of the past."""
+    """Frames fed one at a time up to the question's moment, and it asked with its options."""
     by_key = {row.key: row for row in rows}
-    for script, asked in plan(SMALL)[:1]:
-        frames = list(Renderer(script, SMALL.size).frames())
+    for script, asked in WORLD.plan()[:1]:
+        frames = list(Renderer(script, WORLD.size).frames())
         for i, a in enumerate(asked):
             stream = engine.stream(window=4)
             for frame in frames[: int(a.at) + 1]:
                 stream.feed(frame)
             for mode in ("weavetime", "rekv:4", "window", "blind"):
                 answer = stream.ask(a.text, options=a.options, mode=mode)
-                row = by_key[script.seed, i, mode]
-                assert (row.choice, row.recalled) == (answer.choice, answer.recalled), row
+                row = by_key[f"{script.seed}:{i}", mode]
+                assert (row.response, row.recalled) == ("ABCD"[answer.choice or 0], answer.recalled), row
                 assert row.right == (answer.choice == a.gold)
-                read = [[b for first, stop in layer for b in range(first, stop)] for layer in row.read]
+                read = [[b for first, stop in layer for b in range(int(first), int(stop))] for layer in row.read]
                 blocks = [list(b) for b in answer.evidence.blocks]
                 assert read * (len(blocks) // len(read)) == blocks
                 assert row.gate == pytest.approx(answer.gate, abs=1e-3)
@@ -67,6 +76,8 @@ def test_rows_are_what_a_plain_loop_finds(engine: wt.Engine, rows: list[Row]) ->
 
 def test_nothing_after_its_moment_is_read(rows: list[Row]) -> None:
     for row in rows:
+        assert row.at is not None
+        assert row.seen == row.at
         assert all(stop <= row.at + 1 for layer in row.read for _, stop in layer)
 
 
@@ -77,61 +88,56 @@ def test_the_oracle_reads_the_evidence_and_nothing_else(rows: list[Row]) -> None
             assert (found.recall, found.precision) == (1.0, 1.0)
         if row.mode == "blind" and found is not None:
             assert (found.recall, found.precision) == (0.0, None)
-    nothing = Asked("happened", "Has it?", "no", ("yes", "no"), 7.0, ())
-    assert oracle(nothing) == wt.Chosen((7.0,))
 
 
 def test_open_answers_are_compared_as_words(engine: wt.Engine) -> None:
-    settings = replace(SMALL, open=True, limit=6, families=("now_count", "now_position"), modes=("window",))
-    for row in run(engine, settings):
+    world = replace(WORLD, open=True, limit=6, families=("now_count", "now_position"))
+    answers = {f"{s.seed}:{i}": a.answer for s, asked in world.plan() for i, a in enumerate(asked)}
+    for row in measure(engine, run_of(world, ("window",))):
         assert row.options == ()
-        assert row.gold is None
-        assert row.choice is None
-        assert row.right == (row.text.strip().casefold() == row.answer.casefold())
-
-
-def test_rows_survive_json(rows: list[Row]) -> None:
-    assert [Row.of(json.loads(json.dumps(row.to_dict()))) for row in rows] == rows
-    with pytest.raises(WorldError, match="not a row of this benchmark"):
-        Row.of({"seed": 1, "what": 2})
-
-
-def test_goes_on_at_the_row(engine: wt.Engine, rows: list[Row]) -> None:
-    done = {row.key for row in rows[:37]}
-    fed: list[int] = []
-    rest = list(run(engine, SMALL, done=done, on_fed=fed.append))
-    assert sum(fed) == SMALL.steps  # the first stream was done
-    assert [replace(r, timings={}, gate=None) for r in rest] == [replace(r, timings={}, gate=None) for r in rows[37:]]
-    assert not list(run(engine, SMALL, done={row.key for row in rows}))
+        assert row.gold == answers[row.id]
+        assert row.right == (row.response.strip().casefold() == row.gold.casefold())
 
 
 def test_plans() -> None:
-    settings = Settings(window=None, limit=50, per_stream=6, steps=64, since=0.5)
-    found = plan(settings)
+    world = StreamWorld(limit=50, per_stream=6, steps=64, since=0.5)
+    found = world.plan()
     assert [len(asked) for _, asked in found] == [6] * 8 + [2]
     assert [script.seed for script, _ in found] == list(range(9))
     assert all(32 <= a.at < 64 for _, asked in found for a in asked)
     assert {a.family for _, asked in found for a in asked} == set(FAMILIES)  # few a stream, and none left out
-    assert plan(settings) == found
+    assert world.plan() == found
     with pytest.raises(WorldError, match="use more steps"):
-        plan(Settings(window=None, steps=1, families=("last",)))
+        StreamWorld(steps=1, families=("last",)).plan()
 
 
 @pytest.mark.parametrize(
-    ("wrong", "error", "words"),
+    ("wrong", "words"),
     [
-        ({"families": ("never",)}, WorldError, "no family never"),
-        ({"families": ()}, WorldError, "at least one family"),
-        ({"split": "rest"}, WorldError, "a split is one of"),
-        ({"limit": 0}, WorldError, "limit must be at least 1"),
-        ({"since": 1.0}, WorldError, "since is a share"),
-        ({"modes": ("sometimes",)}, ModeError, "unknown mode"),
-        ({"modes": ("window", "window")}, ModeError, "named twice"),
+        ({"families": ("never",)}, "no family never"),
+        ({"families": ()}, "at least one family"),
+        ({"split": "rest"}, "a split is one of"),
+        ({"limit": 0}, "limit must be at least 1"),
+        ({"since": 1.0}, "since is a share"),
     ],
 )
-def test_settings_that_cannot_be(wrong: dict[str, object], error: type[Exception], words: str) -> None:
-    with pytest.raises(error, match=words):
-        Settings(window=4, **wrong)  # type: ignore[arg-type]
+def test_worlds_that_cannot_be_asked_about(wrong: dict[str, Any], words: str) -> None:
+    with pytest.raises(WorldError, match=words):
+        load("streamworld", **wrong)
+    with pytest.raises(DataError, match="no variant colour: there are seed, limit"):
+        load("streamworld", colour=1)
+
+
+def test_grades_and_summary() -> None:
+    world = StreamWorld(limit=2, per_stream=2, steps=24, families=("now_count", "last"))
+    count, last = world.examples()
+    assert world.grade(count, count.gold).value == 1
+    assert world.grade(count, f" {count.gold}\n").value == 1
+    assert world.grade(count, f"({count.gold})").value == 0
+    assert world.grade(last, None) == Grade(0.0)
+    found = world.summarize([world.grade(count, count.gold), world.grade(last, "Z")])
+    assert dict(found) == {"now_count": 1.0, "last": 0.0, "all": 0.5}
+    assert (found.total, found.score("all").n) == ("all", 2)
 
 
 def test_modes_are_called_by_what_is_unusual() -> None:
@@ -142,13 +148,14 @@ def test_modes_are_called_by_what_is_unusual() -> None:
 
 
 def test_the_head_tells_models_and_settings_apart(engine: wt.Engine) -> None:
-    assert head(engine, SMALL) == head(engine, replace(SMALL, batch=3))
-    assert head(engine, SMALL) != head(engine, replace(SMALL, steps=25))
+    head = run_of().head(engine)
+    assert head == run_of(batch=3).head(engine)
+    assert head != run_of(window=5).head(engine)
+    assert head != run_of(replace(WORLD, steps=25)).head(engine)
     weight = next(engine.backbone.model.parameters())
-    before = head(engine, SMALL)
     with torch.no_grad():
         weight += 1
-        assert head(engine, SMALL) != before
+        assert run_of().head(engine) != head
         weight -= 1
 
 
@@ -185,7 +192,7 @@ def test_a_killed_run_goes_on_and_ends_in_one_figure(tmp_path: Path, call: Calla
     first = out.read_bytes()
     assert 3 < first.count(b"\n") < 13
     with out.open("ab") as file:
-        file.write(b'{"seed": 0, "num')  # a kill in the middle of a row
+        file.write(b'{"id": "0:1", "mo')  # a kill in the middle of a row
     code, said, complaint = call(*FIXED, "--out", out)
     assert (code, complaint) == (0, "")
     assert out.read_bytes().startswith(first)
@@ -193,17 +200,21 @@ def test_a_killed_run_goes_on_and_ends_in_one_figure(tmp_path: Path, call: Calla
     assert len(rows) == len({row.key for row in rows}) == 12
     assert said.splitlines()[-1] == f"accuracy {sum(row.right for row in rows) / 12:.3f} n=12"
     assert re.search(r"^all +12 ", said, re.MULTILINE)
-    assert call(*FIXED, "--out", out) == (0, said, "")
+    code, again, _ = call(*FIXED, "--out", out)
+    assert again.startswith("0 frames of 0 spans encoded once for 0 answers")
+    assert again.splitlines()[1:] == said.splitlines()[1:]
+    code, scored, _ = call("score", "streamworld", out)
+    assert scored.splitlines()[:-1] == said.splitlines()[1:-1]
     code, said, complaint = call(*FIXED, "--out", out, "--delta", 0)
     assert (code, said) == (1, "")
     assert len(complaint.splitlines()) == 1
-    assert "holds rows of another run (settings.modes" in complaint
+    assert "holds rows of another run (modes" in complaint
 
 
 @pytest.mark.parametrize(
     ("wrong", "words"),
     [
-        (("--mode", ORACLE, "--k", 3), "mode oracle has no k and no delta"),
+        (("--mode", ORACLE, "--k", 3), "mode oracle has no k: leave out --k"),
         (("--mode", "window", "--delta", 0), "mode window has no delta"),
         (("--families", "first,never"), "no family never"),
         (("--families", ","), "name at least one family"),
