@@ -7,6 +7,7 @@ from .registry import load, names
 
 if TYPE_CHECKING:
     from .base import Benchmark, Example, Grade, Score, Summary
+    from .judge import Judge, JudgeError, Verdict, judged
     from .row import Row
     from .rows import RowFile
     from .run import Run, measure
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 # Imported when first used: naming the benchmarks loads no torch.
 _ROOMS = {
     "base": ("Benchmark", "Example", "Grade", "Score", "Summary"),
+    "judge": ("Judge", "JudgeError", "Verdict", "judged"),
     "row": ("Row",),
     "rows": ("RowFile",),
     "run": ("Run", "measure"),
@@ -36,12 +38,16 @@ __all__ = [
     "EvidenceScores",
     "Example",
     "Grade",
+    "Judge",
+    "JudgeError",
     "Row",
     "RowFile",
     "Run",
     "Score",
     "Summary",
+    "Verdict",
     "evidence_scores",
+    "judged",
     "load",
     "measure",
     "names",
