@@ -220,6 +220,11 @@ def test_other_counts_are_another_version(tmp_path: Path) -> None:
     assert sum(BENCH.counts.values()) == 3035
 
 
+def test_the_gold_is_an_index_not_a_text(tmp_path: Path) -> None:
+    """The second of two options that are the same."""
+    assert examples(tmp_path, {**CHOICE, "gt": 2})[0].gold == "C"
+
+
 def test_a_question_at_its_start_sees_the_first_frame(tmp_path: Path) -> None:
     assert examples(tmp_path, {**CHOICE, "realtime": 0})[0].span == (0.0, 0.0)
 
