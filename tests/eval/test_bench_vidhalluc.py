@@ -61,7 +61,9 @@ def test_the_answer_is_a_set(tmp_path: Path, gold: str) -> None:
         ("(A) x (C) y", 1, 1),
         ("A", 0, 0),
         ("A, B, C", 0, 0),
-        ("AC", 0, 1),  # touching letters do not stand alone
+        ("AC", 1, 1),
+        ("CA", 1, 1),
+        ("ABC", 0, 0),
         ("a, c", 0, 1),
         ("A/C", 1, 1),
         ("", 0, 0),

@@ -213,8 +213,10 @@ def by_task(grades: Iterable[Grade], tasks: Iterable[str]) -> dict[str, list[Gra
 
 
 def mean(name: str, grades: Sequence[Grade], part: str | None = None) -> Score:
-    """The mean over counted grades; of a part where one is named."""
-    values = [g.value if part is None else g.parts[part] for g in grades if g.counted]
+    """The mean over counted grades; of a part where one is named, over those that have it."""
+    values = [
+        g.value if part is None else g.parts[part] for g in grades if g.counted and (part is None or part in g.parts)
+    ]
     return Score(name, math.fsum(values) / len(values) if values else None, len(values), len(grades))
 
 

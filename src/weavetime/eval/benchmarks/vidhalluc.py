@@ -9,10 +9,11 @@ letters, every answer of the release it read was one. The numbers of rows are no
 `data/ACH/` as published or in `videos/`. The whole clip is visible.
 
 Prompt: the same file, 1,024 tokens. Rule: eval/evaluation/eval_mcq.py at 7e26696: the capitals A to D that stand alone
-must be, as a set, those of the answer. Oddities: letters that touch do not stand alone, so that "AC" holds none though
-the prompt asks for "ABCD" (the tolerant column reads it); where none stands alone, the first option whose words, in
-small letters, are in the reply is the answer, alone; neither is wrong. Every question counts. A reply that is no text
-makes the script fail: 0 and counted.
+must be, as a set, those of the answer; where none stands alone, the first option whose words, in small letters, are in
+the reply is the answer, alone; neither is wrong. Every question counts. A reply that is no text makes the script fail:
+0 and counted. One oddity is not followed: in a reply such as "AC" no letter stands alone, so that the script finds none
+though the prompt asks for replies like "ABCD"; a reply of nothing but letters is read as those here, and what the
+script makes of it is the part "as printed".
 
 Data: its card was not at hand.
 """
@@ -29,6 +30,7 @@ from ..base import Benchmark, Example, Grade, Summary, mean
 from ..letters import lenient_letter
 
 TASK = "ach_mcq"
+PRINTED = "as printed"
 LETTERS = "ABCD"
 ASK = " Please select the correct answer (one or more options), only return your answer(s). (e.g., ABCD)\nChoices:\n"
 
@@ -37,7 +39,6 @@ class VidHalluc(Benchmark):
     """ACH, multiple choice."""
 
     name: ClassVar[str] = "vidhalluc"
-    about: ClassVar[str] = "short clips, which actions are in them (ACH), one or more options"
     counts: ClassVar[Mapping[str, int]] = {}
     max_tokens: ClassVar[int] = 1024
     unverified: ClassVar[bool] = True
@@ -67,12 +68,20 @@ class VidHalluc(Benchmark):
     def grade(self, example: Example, response: Any) -> Grade:
         """Letters that stand alone, else the first option in the reply, as a set against the answer's."""
         if not isinstance(response, str):
-            return Grade(0.0, task=example.task)
+            return Grade(0.0, parts={PRINTED: 0.0}, task=example.task)
+        printed = self._said(example, response)
+        said = set(response.strip()) if re.fullmatch(r"\s*[A-D]{2,}\s*", response) else printed
+        gold = set(example.gold)
+        parts = {PRINTED: float(printed == gold)}
+        return Grade(float(said == gold), parts=parts, task=example.task, parsed="".join(sorted(said)))
+
+    def _said(self, example: Example, response: str) -> set[str]:
+        """The letters that the published script finds."""
         said = set(re.findall(r"\b[A-D]\b", response))
         if not said:
             words = response.lower()
             said = set(next((letter for letter, text in _choices(example) if text.lower() in words), ""))
-        return Grade(float(said == set(example.gold)), task=example.task, parsed="".join(sorted(said)))
+        return said
 
     def tolerant(self, example: Example, response: Any) -> float | None:
         """Letters that touch are read too, and small ones."""
@@ -86,8 +95,9 @@ class VidHalluc(Benchmark):
         )
 
     def summarize(self, grades: Iterable[Grade]) -> Summary:
-        """The share of right sets."""
-        return Summary((mean("accuracy", list(grades)),), total="accuracy")
+        """The share of right sets, and by the script as printed."""
+        every = list(grades)
+        return Summary((mean("accuracy", every), mean(PRINTED, every, PRINTED)), total="accuracy")
 
 
 def _choices(example: Example) -> Iterator[tuple[str, str]]:
