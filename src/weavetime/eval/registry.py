@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields, is_dataclass
 from difflib import get_close_matches
 from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -50,9 +51,9 @@ def load(name: str, **variants: Any) -> Benchmark:
 
     key = name.replace("-", "_")
     kind = _entry(key).load()
-    if unknown := set(variants) - set(getattr(kind, "__dataclass_fields__", {})):
-        known = ", ".join(getattr(kind, "__dataclass_fields__", {})) or "none"
-        raise DataError(f"{key} has no variant {', '.join(sorted(unknown))}: there are {known}")
+    known = [f.name for f in fields(kind) if f.init] if is_dataclass(kind) else []
+    if unknown := set(variants) - set(known):
+        raise DataError(f"{key} has no variant {', '.join(sorted(unknown))}: there are {', '.join(known) or 'none'}")
     found = kind(**variants)
     if not isinstance(found, Benchmark):
         raise DataError(f"{kind.__module__}.{kind.__qualname__} is no benchmark: it must be a weavetime.eval.Benchmark")
