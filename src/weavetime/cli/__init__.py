@@ -14,6 +14,7 @@ from .data import data
 from .demo import demo
 from .eval import evaluate
 from .merge import merge
+from .report import report
 from .score import score
 from .train import train
 from .watch import watch
@@ -26,7 +27,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (ask, watch, demo, bench, train, merge, world, score):
+for command in (ask, watch, demo, bench, train, merge, world, score, report):
     app.command()(command)
 app.add_typer(data)
 app.add_typer(evaluate)

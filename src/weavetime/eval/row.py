@@ -64,6 +64,11 @@ class Row:
         return Example(**{f.name: getattr(self, f.name) for f in fields(Example)})
 
     @property
+    def grade(self) -> Grade:
+        """What the official rule made of the response."""
+        return Grade(self.value, self.counted, self.parts, self.task, self.parsed)
+
+    @property
     def distance(self) -> float | None:
         """Seconds from the moment of the question back to the end of the piece of evidence farthest back."""
         when = self.at if self.at is not None else self.seen

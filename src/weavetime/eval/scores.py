@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -13,11 +13,22 @@ from ..world import FAMILIES
 
 Run = tuple[int, int]
 """Steps [first, stop)."""
+Span = tuple[float, float]
+"""Seconds [start, end)."""
 Z = 1.959964  # of a 95 % interval
 RESAMPLES = 4000
 
 
-class Read(Protocol):
+class Seen(Protocol):
+    """A row that says what was read, in seconds."""
+
+    @property
+    def evidence(self) -> tuple[Span, ...]: ...
+    @property
+    def read(self) -> Sequence[Sequence[Span]]: ...
+
+
+class Read(Seen, Protocol):
     """What is needed of a row here."""
 
     @property
@@ -26,16 +37,12 @@ class Read(Protocol):
     def right(self) -> bool: ...
     @property
     def recalled(self) -> bool: ...
-    @property
-    def evidence(self) -> tuple[tuple[float, float], ...]: ...
-    @property
-    def read(self) -> tuple[tuple[Run, ...], ...]: ...
 
 
 @dataclass(frozen=True, slots=True)
 class EvidenceScores:
-    """recall: share of the evidence's spans of which a step was read. precision: share of the steps read that lie in
-    one; None where nothing was read. Each as the mean over layers, and for what any layer read (union).
+    """recall: share of the evidence's spans of which something was read. precision: share of the time read that lies
+    in one; None where nothing was read. Each as the mean over layers, and for what any layer read (union).
     """
 
     recall: float
@@ -55,14 +62,12 @@ def runs(steps: Iterable[int]) -> tuple[Run, ...]:
     return tuple(found)
 
 
-def evidence_scores(row: Read) -> EvidenceScores | None:
-    """What a row's view held of its evidence; None where nothing shows the answer. One step is one second."""
-    if not row.evidence:
+def evidence_scores(row: Seen) -> EvidenceScores | None:
+    """What a row's view held of its evidence; None where nothing shows the answer, or nothing is known of the view."""
+    if not row.evidence or not row.read:
         return None
-    spans = [set(range(math.floor(a), math.ceil(b))) for a, b in row.evidence]
-    layers = [{i for first, stop in layer for i in range(first, stop)} for layer in row.read]
-    each = [_score(spans, layer) for layer in layers]
-    union = _score(spans, set().union(*layers))
+    each = [_score(row.evidence, layer) for layer in row.read]
+    union = _score(row.evidence, [span for layer in row.read for span in layer])
     precisions = [p for _, p in each if p is not None]
     return EvidenceScores(
         recall=sum(r for r, _ in each) / len(each),
@@ -72,9 +77,28 @@ def evidence_scores(row: Read) -> EvidenceScores | None:
     )
 
 
-def _score(spans: Sequence[set[int]], read: set[int]) -> tuple[float, float | None]:
-    recall = sum(bool(span & read) for span in spans) / len(spans)
-    return recall, len(read & set().union(*spans)) / len(read) if read else None
+def _score(spans: Sequence[Span], read: Sequence[Span]) -> tuple[float, float | None]:
+    recall = sum(any(_meet(span, other) for other in read) for span in spans) / len(spans)
+    gold, seen = _merged(spans), _merged(read)
+    whole = math.fsum(b - a for a, b in seen)
+    inside = math.fsum(max(0.0, min(b, d) - max(a, c)) for a, b in seen for c, d in gold)
+    return recall, inside / whole if whole else None
+
+
+def _meet(gold: Span, read: Span) -> bool:
+    """Whether a stretch read shows something of a piece of evidence, which may be a moment."""
+    return (read[0] < gold[1] and gold[0] < read[1]) or gold[0] == gold[1] == read[0]
+
+
+def _merged(spans: Iterable[Span]) -> list[Span]:
+    """The same time, each second once."""
+    found: list[Span] = []
+    for start, end in sorted(spans):
+        if found and start <= found[-1][1]:
+            found[-1] = (found[-1][0], max(found[-1][1], end))
+        else:
+            found.append((start, end))
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +140,7 @@ def by_family(rows: Sequence[Read]) -> list[Line]:
     return [*(line(mine[0].family, mine) for mine in found if mine), line("all", rows)]
 
 
-def wilson(right: int, n: int) -> tuple[float, float]:
+def wilson(right: float, n: int) -> tuple[float, float]:
     """Wilson's 95 % interval of a share."""
     if n == 0:
         return 0.0, 1.0
@@ -126,15 +150,16 @@ def wilson(right: int, n: int) -> tuple[float, float]:
     return max(0.0, middle - half), min(1.0, middle + half)
 
 
-def paired(a: Sequence[bool], b: Sequence[bool], streams: Sequence[int]) -> tuple[float, float, float]:
-    """Accuracy of a minus that of b on the same questions, with its 95 % interval: a bootstrap over whole streams.
+def paired(a: Sequence[float], b: Sequence[float], streams: Sequence[Hashable]) -> tuple[float, float, float]:
+    """Mean of a minus that of b on the same questions, with its 95 % interval: a bootstrap over whole streams.
 
-    streams: which stream each question is of; answers about one stream are not independent.
+    a, b: a value for each question, or whether it was right. streams: which stream or video each question is of;
+    answers about one are not independent.
     """
     if not len(a) == len(b) == len(streams) or not len(a):
         raise ValueError("answers must be of the same questions, at least one")
     names, cluster = np.unique(np.asarray(streams), return_inverse=True)
-    difference = np.asarray(a, int) - np.asarray(b, int)
+    difference = np.asarray(a, float) - np.asarray(b, float)
     sums = np.bincount(cluster, difference, len(names))
     sizes = np.bincount(cluster, minlength=len(names))
     drawn = np.random.RandomState(0).randint(len(names), size=(RESAMPLES, len(names)))

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DataError
-from .base import Benchmark, Example, Grade, Score, Summary
+from .base import Benchmark, Example, Score, Summary
 from .row import Row, regrade
 from .rows import read_rows
 
@@ -27,7 +27,7 @@ def by_mode(rows: Iterable[Row]) -> dict[str, list[Row]]:
 
 def summary(benchmark: Benchmark, rows: Sequence[Row], *, allow_missing: bool = False) -> Summary:
     """The official summary of one mode's rows. allow_missing: leave out rows that could not be answered."""
-    return benchmark.summarize(_grade(row) for row in rows if not (allow_missing and row.problem))
+    return benchmark.summarize(row.grade for row in rows if not (allow_missing and row.problem))
 
 
 def tolerant(rows: Sequence[Row], *, allow_missing: bool = False) -> Score | None:
@@ -37,10 +37,6 @@ def tolerant(rows: Sequence[Row], *, allow_missing: bool = False) -> Score | Non
     if all(row.tolerant is None for row in kept):
         return None
     return Score("tolerant", sum(values) / len(values), len(values), len(rows))
-
-
-def _grade(row: Row) -> Grade:
-    return Grade(row.value, row.counted, row.parts, row.task, row.parsed)
 
 
 def rescored(benchmark: Benchmark, rows: Iterable[Row]) -> Iterator[Row]:

@@ -1,8 +1,27 @@
-"""Pictures that explain an answer: contact sheets of frames, timelines of what was read. Drawn with Pillow alone."""
+"""Pictures that explain an answer: contact sheets of frames, timelines of what was read. Drawn with Pillow alone.
+
+Plots of figures are SVG.
+"""
 
 from .page import Answered, card, page
 from .pen import PALETTE, Pen
+from .plot import Axis, Bar, Line, bars, lines
 from .sheet import contact_sheet
 from .timeline import Curve, Lane, timeline
 
-__all__ = ["PALETTE", "Answered", "Curve", "Lane", "Pen", "card", "contact_sheet", "page", "timeline"]
+__all__ = [
+    "PALETTE",
+    "Answered",
+    "Axis",
+    "Bar",
+    "Curve",
+    "Lane",
+    "Line",
+    "Pen",
+    "bars",
+    "card",
+    "contact_sheet",
+    "lines",
+    "page",
+    "timeline",
+]
