@@ -153,6 +153,11 @@ class Benchmark(ABC):
         """What may be seen of the video, in time order: seconds; an end of infinity is the video's own."""
         return ((0.0, math.inf) if example.span is None else example.span,)
 
+    def duration(self, example: Example) -> float | None:
+        """How long its video is, seconds, where the annotation says so."""
+        said = example.extra.get("duration")
+        return float(said) if isinstance(said, int | float) else None
+
     def frames(self, video: str, batch: int, device: torch.device) -> Iterator[Sequence[Frame]] | None:
         """A generated video's frames in batches, their pixels on the device or the CPU; None where videos are files."""
         return None
