@@ -53,3 +53,7 @@ class RecipeError(WeaveTimeError):
 
 class DataError(WeaveTimeError):
     """A training or benchmark data file, or a sample in one, that cannot be used."""
+
+
+class ClusterError(WeaveTimeError):
+    """A Ray cluster that cannot be joined or has no room, or a video that ended every worker that took it."""

@@ -17,6 +17,7 @@ from .errors import StreamError
 from .stream import Stream
 
 DELTA = 0.6  # the paper's threshold, where a model's record names none
+SMALL = 50_000_000  # parameters
 
 
 class Engine:
@@ -70,6 +71,12 @@ def _check(config: StreamConfig) -> None:
     for name, least in (("batch", 1), ("cache", 0), ("index_pages", 0)):
         if not (isinstance(getattr(config, name), int) and getattr(config, name) >= least):
             raise StreamError(f"{name} must be a whole number from {least}, got {getattr(config, name)!r}")
+
+
+def few_threads(engine: Engine) -> bool:
+    """Whether a model runs on the CPU and is so small that its operations are too short to share among threads."""
+    parameters = list(engine.backbone.model.parameters())
+    return sum(p.numel() for p in parameters) < SMALL and all(p.device.type == "cpu" for p in parameters)
 
 
 def load(

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterator
 from copy import copy
+from dataclasses import replace
+from functools import partial as having
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from ..config import StreamConfig
 from ..errors import DataError, ModeError
@@ -18,11 +21,12 @@ from .world import names
 
 if TYPE_CHECKING:
     from ..eval import Benchmark, Row, Run
+    from ..eval.cluster import Job
     from ..focus import Mode
-    from ..loading import Engine
 
 STREAM = StreamConfig()
 BASELINES = ("blind", "last:4")
+_Cluster = tuple[str, int | None]  # its address, and how many workers
 GIVEN = "given"  # the command behind every benchmark that is fetched
 
 
@@ -46,6 +50,19 @@ class _Benchmarks(TyperGroup):
         about = BENCHMARKS[name].about if name in BENCHMARKS else "of another package"
         command.name, command.help, command.short_help = name, f"{about[0].upper()}{about[1:]}.", about
         return command
+
+
+class _Spread(TyperCommand):
+    """A command whose --ray may stand without an address."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        from ..eval.cluster import LOCAL
+
+        after = [*args[1:], "-"]
+        said = [
+            x for a, b in zip(args, after, strict=True) for x in ([a, LOCAL] if a == "--ray" and b[:1] == "-" else [a])
+        ]
+        return super().parse_args(ctx, said)
 
 
 evaluate = typer.Typer(name="eval", help="Measure a model on a benchmark.", no_args_is_help=True, cls=_Benchmarks)
@@ -72,8 +89,24 @@ AllowMissing = Annotated[
 ]
 Partial = Annotated[bool, typer.Option("--partial", help="Go on where annotation files or rows are missing.")]
 
+Ray = Annotated[
+    str | None,
+    typer.Option(
+        "--ray",
+        metavar="[ADDRESS]",
+        help="Spread the videos over a Ray cluster: one that starts here, or the one at ADDRESS (auto, HOST:PORT).",
+        show_default=False,
+    ),
+]
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        min=1, help="Engines on the cluster. Default: one a GPU, or one for every four cores.", show_default=False
+    ),
+]
 
-@evaluate.command(GIVEN)
+
+@evaluate.command(GIVEN, cls=_Spread)
 def given(
     ctx: typer.Context,
     data: Data,
@@ -98,6 +131,8 @@ def given(
     partial: Partial = False,
     allow_missing: AllowMissing = False,
     retry: Annotated[bool, typer.Option("--retry", help="Ask again what had no answer in an earlier run.")] = False,
+    ray: Ray = None,
+    workers: Workers = None,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -117,7 +152,8 @@ def given(
     choice = ModelChoice(model, adapter, time_prompts, dtype, device, device_map)
     out = out or Path("results") / f"{benchmark.name}.{Path(model).name}.jsonl"
     said = {"limit": limit, "partial": partial}
-    rows = _measured(choice, benchmark, data, examples, settings, modes, out, said, retry=retry)
+    cluster = _cluster(ray, workers)
+    rows = _measured(choice, benchmark, data, examples, settings, modes, out, said, retry=retry, cluster=cluster)
     from .figures import show
 
     show(benchmark, rows, allow_missing=allow_missing)
@@ -167,22 +203,59 @@ def _measured(
     said: dict[str, Any] | None = None,
     *,
     retry: bool = False,
+    cluster: _Cluster | None = None,
 ) -> list[Row]:
     """Load the model, ask what is missing, and give every row. said: what the file is to say of the run besides."""
-    from ..eval import Run
+    from ..eval import Run, measure
     from ..eval.protocol import about
     from .session import load_engine
 
-    Run(benchmark, data, examples, StreamConfig(window=None), modes)  # refused before a model is loaded
+    run = Run(benchmark, data, examples, StreamConfig(window=None), modes)  # refused before a model is loaded
+    if cluster is not None:
+        from ..eval.cluster import Job
+
+        return _spread(Job(choice.model, choice.settings(), run, settings, said or {}), cluster, out, retry=retry)
     engine = load_engine(choice)
-    run = Run(benchmark, data, examples, engine.stream(**settings).config, modes)
-    return _rows(engine, run, out, about(engine, choice.model, choice.adapter, **(said or {})), retry=retry)
+    run = replace(run, config=engine.stream(**settings).config)
+    told = about(engine, choice.model, choice.adapter, **(said or {}))
+    return _rows(run, run.head(engine), told, having(measure, engine, run), out, retry=retry)
 
 
-def _rows(engine: Engine, run: Run, out: Path | None, about: dict[str, Any], *, retry: bool) -> list[Row]:
-    from contextlib import nullcontext
+def _cluster(ray: str | None, workers: int | None) -> _Cluster | None:
+    if ray is None and workers is not None:
+        raise typer.BadParameter("workers are those of a Ray cluster: say --ray too", param_hint="'--workers'")
+    return None if ray is None else (ray, workers)
 
-    from ..eval import Row, RowFile, measure
+
+def _spread(job: Job, cluster: _Cluster, out: Path | None, *, retry: bool) -> list[Row]:
+    """The same over a Ray cluster, whose notices go to stderr."""
+    import sys
+    from contextlib import ExitStack, redirect_stdout
+
+    from ..eval.cluster import fleet
+    from .session import waiting, warn
+
+    address, workers = cluster
+    with ExitStack() as stack:
+        with redirect_stdout(sys.stderr), waiting(f"loading {job.model}"):
+            found = stack.enter_context(fleet(job, address=address, workers=workers, tell=warn))
+        loaded = found.loaded
+        return _rows(found.run, loaded.head, loaded.about, found.measure, out, retry=retry)
+
+
+def _rows(
+    run: Run,
+    head: dict[str, Any],
+    about: dict[str, Any],
+    measure: Callable[..., Iterator[Row]],
+    out: Path | None,
+    *,
+    retry: bool,
+) -> list[Row]:
+    import sys
+    from contextlib import nullcontext, redirect_stdout
+
+    from ..eval import Row, RowFile
     from ..eval.run import groups
     from .meter import Meter
 
@@ -192,13 +265,13 @@ def _rows(engine: Engine, run: Run, out: Path | None, about: dict[str, Any], *, 
         nonlocal frames
         frames += count
 
-    with RowFile(out, run.head(engine), about) if out is not None else nullcontext() as file:
+    with RowFile(out, head, about) if out is not None else nullcontext() as file:
         rows = [Row.of(row) for row in file.rows] if file is not None else []
         done = {row.key for row in rows if not (retry and row.problem)}
         todo = groups(run, done)
         answers = sum(len(group.missing) for group in todo)
-        with Meter({"answers": answers}) as meter:
-            for row in measure(engine, run, done=done, on_fed=on_fed):
+        with Meter({"answers": answers}) as meter, redirect_stdout(sys.stderr):
+            for row in measure(done=done, on_fed=on_fed):
                 if file is not None:
                     file.add(row.to_dict())
                 rows.append(row)
@@ -208,7 +281,7 @@ def _rows(engine: Engine, run: Run, out: Path | None, about: dict[str, Any], *, 
     return rows
 
 
-@evaluate.command()
+@evaluate.command(cls=_Spread)
 def streamworld(
     model: opt.Model = MODEL,
     adapter: opt.Adapter = None,
@@ -236,6 +309,8 @@ def streamworld(
     visual_only: Annotated[bool, typer.Option(help="Score blocks by their pictures alone.")] = False,
     size: Annotated[int | None, typer.Option(help="Pixels across and down.")] = None,
     batch: Annotated[int, typer.Option(help="Frames encoded per call.")] = 64,
+    ray: Ray = None,
+    workers: Workers = None,
     out: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Keep every row as JSONL; a run that was cut goes on.", show_default=False),
@@ -259,7 +334,8 @@ def streamworld(
     modes = _modes([*mode, *(BASELINES if baselines else ())], k, delta)
     settings = opt.stream_settings(1.0, window, batch, STREAM.cache) | {"visual_only": visual_only}
     choice = ModelChoice(model, adapter, time_prompts, dtype, device, device_map)
-    rows = _measured(choice, benchmark, Path(), benchmark.examples("."), settings, modes, out)
+    examples, cluster = benchmark.examples("."), _cluster(ray, workers)
+    rows = _measured(choice, benchmark, Path(), examples, settings, modes, out, cluster=cluster)
     from .figures import show
 
     show(benchmark, rows, allow_missing=False, closing="accuracy")

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from ..video import Source
 
 QUIET = 2.0  # seconds: what takes less needs no progress bar
-SMALL = 50_000_000  # parameters
 
 
 def load_engine(choice: ModelChoice) -> Engine:
@@ -47,9 +46,9 @@ def _spare_threads(engine: Engine) -> None:
     """A small model's operations are too short to share: where another program runs, threads wait for each other."""
     import torch
 
-    parameters = list(engine.backbone.model.parameters())
-    small = sum(p.numel() for p in parameters) < SMALL and all(p.device.type == "cpu" for p in parameters)
-    if small and "OMP_NUM_THREADS" not in os.environ:
+    from ..loading import few_threads
+
+    if few_threads(engine) and "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(1)
 
 

@@ -39,7 +39,7 @@ class RowFile:
             return []
         there = {key: value for key, value in found[0].items() if key != "about"}
         if there != head:
-            raise DataError(f"{self.path} holds rows of another run ({_difference(there, head)}): name another file")
+            raise DataError(f"{self.path} holds rows of another run ({difference(there, head)}): name another file")
         return found[1:]
 
     def _line(self, number: int, line: bytes) -> dict[str, Any]:
@@ -83,8 +83,8 @@ def read_rows(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     return head, rows
 
 
-def _difference(a: dict[str, Any], b: dict[str, Any]) -> str:
-    """The first few settings that differ, as `key: there, here`."""
+def difference(a: dict[str, Any], b: dict[str, Any]) -> str:
+    """The first few settings that differ, as `key: VALUE there, VALUE here`."""
     one, two = _flat(a), _flat(b)
     keys = [key for key in {**one, **two} if one.get(key) != two.get(key)]
     said = [f"{key}: {one.get(key)!r} there, {two.get(key)!r} here" for key in keys[:3]]
