@@ -10,6 +10,7 @@ import typer
 from ..errors import WeaveTimeError
 from .ask import ask
 from .bench import bench
+from .compare import compare
 from .data import data
 from .demo import demo
 from .eval import evaluate
@@ -27,7 +28,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (ask, watch, demo, bench, train, merge, world, score, report):
+for command in (ask, watch, demo, bench, train, merge, world, score, report, compare):
     app.command()(command)
 app.add_typer(data)
 app.add_typer(evaluate)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
 
-WIDTH, HEIGHT, LEFT, BOTTOM, TOP, RIGHT = 520, 300, 52, 46, 16, 160
+WIDTH, HEIGHT, LEFT, BOTTOM, TOP, RIGHT = 560, 320, 56, 50, 20, 194
 GREY, GRID = "#757d85", "#80808040"
 COLOURS = ("#d9622b", "#2f7ed8", "#3a9d5d", "#9b59b6", "#b8860b", GREY)
 RIGHT_COLOUR, WRONG_COLOUR = "#2f7ed8", "#d9622b"
@@ -126,6 +126,7 @@ def _line(line: Line, number: int, at: Place, beside: float) -> list[str]:
     parts = [f'<polyline points="{" ".join(f"{x:.1f},{y:.1f}" for x, y in places)}" {stroke}/>']
     for (x, _), (low, high) in zip(line.points, line.spread, strict=False):
         (across, bottom), (_, top) = at(x, low), at(x, high)
+        across += 3 * number  # those of several lines side by side
         parts.append(f'<path d="M{across:.1f} {bottom:.1f}V{top:.1f}" stroke="{colour}" opacity="0.45"/>')
     if not line.flat:
         parts += [_mark(number, x, y, colour) for x, y in places]
@@ -159,7 +160,7 @@ def _text(x: float, y: float, said: str, colour: str = GREY, *, anchor: str = "s
 
 
 def _svg(parts: Sequence[str], title: str) -> str:
-    size = f'viewBox="0 0 {WIDTH} {HEIGHT}" font-family="sans-serif" font-size="11"'
+    size = f'viewBox="0 0 {WIDTH} {HEIGHT}" font-family="sans-serif" font-size="13"'
     head = f'<svg xmlns="http://www.w3.org/2000/svg" role="img" {size}>'
     return "\n".join([head, f"<title>{escape(title)}</title>", *parts, "</svg>", ""])
 

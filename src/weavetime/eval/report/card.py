@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping
 from importlib.metadata import version
 from typing import Any
 
-from ...errors import DataError
 from ..protocol import commit
 from ..published import not_comparable
 from ..registry import BENCHMARKS
@@ -25,9 +24,9 @@ def alerts(found: Results) -> Iterator[Text]:
         yield _loud("Partial run: annotation files or rows were missing, and it went on without them.")
     if found.lacking:
         yield _loud(f"Not the published questions: {found.lacking}.")
-    for mode, rows in found.modes.items():
-        if len(rows) < found.asked:
-            yield _loud(f"The run is not finished: {mode} has {len(rows):,} of {found.asked:,} rows.")
+    if short := {mode: len(rows) for mode, rows in found.modes.items() if len(rows) < found.asked}:
+        said = ", ".join(f"{mode} {n:,}" for mode, n in short.items())
+        yield _loud(f"The run is not finished: of {found.asked:,} rows there are {said}.")
     if lost := {m: n for m, rows in found.modes.items() if (n := sum(bool(row.problem) for row in rows))}:
         how = "left out of all figures (--allow-missing)" if found.missing else "counted as wrong"
         said = ", ".join(f"{mode} {n:,}" for mode, n in lost.items())
@@ -65,7 +64,7 @@ def _lines(found: Results) -> Iterator[tuple[str, str]]:
     if name == "streaming_bench":
         yield "context", _context(variants.get("context"))
     adapter = f", adapter {about['adapter']}" if about.get("adapter") else ""
-    size = f", {about['parameters'] / 1e9:.3g} B parameters" if about.get("parameters") else ""
+    size = f", {about['parameters'] / 1e6:,.1f} M parameters" if about.get("parameters") else ""
     yield "model", f"{about.get('model', UNKNOWN)}{adapter} ({model.get('family', 'family not said')}{size})"
     yield "weights", f"{model.get('weights', UNKNOWN)}, {model.get('dtype', 'dtype not said')}"
     yield "fps", _said(stream.get("fps"))
@@ -131,11 +130,3 @@ def _rows(found: Results) -> str:
 def beside(found: Results) -> str:
     """Why published figures may not stand beside these; "" where they may."""
     return not_comparable(found.benchmark.name, found.head, found.about, found.whole)
-
-
-def check_same(one: Results, other: Results) -> None:
-    """Refuse files whose questions are not the same ones. Raises DataError."""
-    for what in ("benchmark", "variants"):
-        a, b = one.head.get(what) or {}, other.head.get(what) or {}
-        if a != b:
-            raise DataError(f"{one.path} and {other.path} are not of the same {what}: {a} and {b}")

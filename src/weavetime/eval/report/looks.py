@@ -134,10 +134,11 @@ def _over_delta(found: Results, mode: str) -> Iterator[Block]:
         total = summary(found.benchmark, joined)
         value = total[total.total]
         points.append((looked, accuracy(counted)))
-        name = "never" if delta > 1 else f"{delta:g}"
-        rows.append(
-            (name, f"{len(joined):,}", f"{looked:.3f}", share(joined), NONE if value is None else f"{value:.3f}")
-        )
+        name = f"{delta:g}" if looked else f"{delta:g} and above"
+        told = NONE if value is None else f"{value:.3f}"
+        rows.append((name, f"{len(joined):,}", f"{looked:.3f}", share(joined), told))
+        if not looked:
+            break
     if not points:
         return
     points = sorted(points)
