@@ -3,6 +3,7 @@
 Plots of figures are SVG.
 """
 
+from .heat import Map, heat_maps
 from .page import Answered, card, page
 from .pen import PALETTE, Pen
 from .plot import Axis, Bar, Line, bars, lines
@@ -17,10 +18,12 @@ __all__ = [
     "Curve",
     "Lane",
     "Line",
+    "Map",
     "Pen",
     "bars",
     "card",
     "contact_sheet",
+    "heat_maps",
     "lines",
     "page",
     "timeline",

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
+from .heat import blend
 from .pen import PALETTE, Colour, Pen
 from .sheet import seconds
 
 Span = tuple[float, float]
-GUTTER, CURVE, LANE, GAP, AXIS, EDGE = 150, 112, 32, 9, 36, 28  # pixels
+GUTTER, CURVE, LANE, GAP, AXIS, EDGE, SHADE = 150, 112, 32, 9, 36, 28, 20  # pixels
 NAME, NOTE = 21, 18  # sizes of letters
 
 
@@ -28,7 +29,7 @@ class Curve:
 
 @dataclass(frozen=True, slots=True)
 class Lane:
-    """What one mode read. shares: (start, end, share of the layers, in [0, 1]), seconds."""
+    """What one mode or one layer read. shares: (start, end, share of the layers, in [0, 1]), seconds."""
 
     name: str
     shares: Sequence[tuple[float, float, float]]
@@ -41,18 +42,21 @@ def timeline(
     at: float | None = None,
     curve: Curve | None = None,
     lanes: Sequence[Lane] = (),
+    shades: Sequence[Lane] = (),
     width: int = 1600,
 ) -> Image.Image:
     """Stacked rows over one axis of `length` seconds, RGB, `width` pixels wide.
 
-    evidence: spans tinted through all rows. at: the moment of the question, seconds.
+    evidence: spans tinted through all rows. at: the moment of the question, seconds. shades: thin rows below the
+    lanes whose shares are drawn as depth of colour, such as scores.
     Raises ValueError on a length that is not positive.
     """
     if not length > 0:
         raise ValueError(f"a timeline needs a length of more than 0 s, got {length}")
     rows = [("evidence", None), *((lane.name, lane) for lane in lanes)]
     top = EDGE + (CURVE + GAP if curve else 0)
-    bottom = top + len(rows) * (LANE + GAP)
+    strip = top + len(rows) * (LANE + GAP)
+    bottom = strip + len(shades) * SHADE + (GAP if shades else 0)
     pen = Pen(width, bottom + AXIS)
     drawn = _Drawn(pen, length, width, bottom)
     drawn.ground(evidence)
@@ -61,6 +65,8 @@ def timeline(
     for i, (name, lane) in enumerate(rows):
         shares = [(a, b, 1.0) for a, b in evidence] if lane is None else lane.shares
         drawn.lane(name, shares, top + i * (LANE + GAP), PALETTE.evidence if lane is None else PALETTE.read)
+    for i, lane in enumerate(shades):
+        drawn.shades(lane, strip + i * SHADE)
     drawn.axis()
     if at is not None:
         drawn.moment(at)
@@ -110,6 +116,12 @@ class _Drawn:
         for a, b, share in shares:
             high = LANE * share
             self.pen.box((self.x(a), top + LANE - high), (self.x(b) - self.x(a), high), colour)
+
+    def shades(self, lane: Lane, top: float) -> None:
+        self.pen.text((self.left - 16, top + SHADE / 2), lane.name, NOTE, anchor="rm", most=GUTTER - 20)
+        for a, b, share in lane.shares:
+            corner, size = (self.x(a), top + 1), (max(1.0, self.x(b) - self.x(a)), SHADE - 2)
+            self.pen.box(corner, size, blend(share))
 
     def axis(self) -> None:
         step = next((s for s in STEPS if self.length / s <= 12), STEPS[-1])

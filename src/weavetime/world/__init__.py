@@ -1,6 +1,7 @@
 """StreamWorld: generated streams and questions whose answers and evidence are known."""
 
 from .compose import Atlas, as_numbers
+from .needle import with_needle
 from .questions import FAMILIES, NOW, Asked, ask, questions
 from .render import Renderer
 from .script import SPLITS, Script
@@ -20,4 +21,5 @@ __all__ = [
     "as_numbers",
     "ask",
     "questions",
+    "with_needle",
 ]

@@ -226,8 +226,11 @@ def _earlier(m: Moment, family: str) -> Asked | None:
     """Colour or place of a card at an earlier visit: its only one, its first or its last, where that is over."""
     able = [v for v in m.rare(m.gone) if len(v.places if family == "past_position" else v.colours) == 1]
     v = m.pick([v for v in able if _which(m, v) is not None])
-    if v is None:
-        return None
+    return None if v is None else about(m, family, v)
+
+
+def about(m: Moment, family: str, v: Visit) -> Asked:
+    """The question of past_attribute or past_position about a visit that words single out and that did not change."""
     name, when = _name(v), _which(m, v)
     others = [u for u in m.seen if u is not v and u.kind == v.kind] + [u for u in m.seen if abs(u.start - v.start) < 12]
     if family == "past_attribute":
