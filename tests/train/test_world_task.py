@@ -127,6 +127,7 @@ def test_evaluation_names_what_it_measures() -> None:
         ("optimiser.max_steps=null", "optimiser.max_steps"),
         ("optimiser.batch=2", "optimiser.batch 1"),
         ("run.gradient_checkpointing=true", "gradient checkpointing"),
+        ("tuning={lora: {r: 4}}", "fresh draws every weight anew"),
         ("world.stepz=3", "stepz"),
         ("world.told=7", "world.told must divide"),
     ],

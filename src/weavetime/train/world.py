@@ -67,6 +67,8 @@ class WorldTask(HostTask):
                 f"{recipe.name}: task world takes optimiser.batch 1 (world.streams is the batch) and no "
                 "gradient checkpointing"
             )
+        if settings.fresh and not recipe.tuning.full:
+            raise RecipeError(f"{recipe.name}: fresh draws every weight anew: it goes with tuning.full: true alone")
         super().__init__(recipe)
         if self.backbone.axes != 1:
             raise RecipeError(f"{recipe.name}: task world is for models with one axis of positions")
