@@ -146,14 +146,14 @@ def given(
     from ..eval import load
 
     benchmark = load(str(ctx.info_name), **variants(variant))
-    modes = _modes([*mode, *(BASELINES if baselines else ())], k, delta)
+    modes = modes_of([*mode, *(BASELINES if baselines else ())], k, delta)
     examples = benchmark.examples(data, partial=partial)[:limit]
     settings = opt.stream_settings(fps, window, batch, STREAM.cache) | {"visual_only": visual_only}
     choice = ModelChoice(model, adapter, time_prompts, dtype, device, device_map)
     out = out or Path("results") / f"{benchmark.name}.{Path(model).name}.jsonl"
     said = {"limit": limit, "partial": partial}
     cluster = _cluster(ray, workers)
-    rows = _measured(choice, benchmark, data, examples, settings, modes, out, said, retry=retry, cluster=cluster)
+    rows = measured(choice, benchmark, data, examples, settings, modes, out, said, retry=retry, cluster=cluster)
     from .figures import show
 
     show(benchmark, rows, allow_missing=allow_missing)
@@ -173,7 +173,7 @@ def variants(said: list[str] | None) -> dict[str, Any]:
     return found
 
 
-def _modes(names: list[str], k: int | None, delta: float | None) -> tuple[str | Mode, ...]:
+def modes_of(names: list[str], k: int | None, delta: float | None) -> tuple[str | Mode, ...]:
     """Modes with what --k and --delta say; they are about the modes that have them, and at least one must."""
     from ..eval.asking import ORACLE, last_frames
     from ..focus import parse_mode
@@ -192,7 +192,7 @@ def _modes(names: list[str], k: int | None, delta: float | None) -> tuple[str | 
     return tuple(found)
 
 
-def _measured(
+def measured(
     choice: ModelChoice,
     benchmark: Benchmark,
     data: Path,
@@ -331,11 +331,11 @@ def streamworld(
         "size": size,
     }
     benchmark = load("streamworld", **{key: value for key, value in said.items() if value is not None})
-    modes = _modes([*mode, *(BASELINES if baselines else ())], k, delta)
+    modes = modes_of([*mode, *(BASELINES if baselines else ())], k, delta)
     settings = opt.stream_settings(1.0, window, batch, STREAM.cache) | {"visual_only": visual_only}
     choice = ModelChoice(model, adapter, time_prompts, dtype, device, device_map)
     examples, cluster = benchmark.examples("."), _cluster(ray, workers)
-    rows = _measured(choice, benchmark, Path(), examples, settings, modes, out, cluster=cluster)
+    rows = measured(choice, benchmark, Path(), examples, settings, modes, out, cluster=cluster)
     from .figures import show
 
     show(benchmark, rows, allow_missing=False, closing="accuracy")
