@@ -1,4 +1,4 @@
-"""A stand-in for both hubs on loopback: their API's shapes, HTTP ranges, and the faults that a test asks for."""
+"""A stand-in for the hubs and GitHub on loopback: their shapes, HTTP ranges, and the faults that a test asks for."""
 
 from __future__ import annotations
 
@@ -15,14 +15,16 @@ from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
-DATA_NUMBER = "9870"  # ModelScope lists a data set under a number
+TREE = "76543210fedcba9876543210fedcba9876543210"
+DATA_NUMBER = 9870  # ModelScope lists a data set under a number; further ones under the next
 
 
 @dataclass
 class Stand:
     """What the server has and does.
 
-    model_id, data_id: the one model and the one data set there are; both have `files`. sent: what is sent instead.
+    model_id, data_id: the one model and the one data set there are; both have `files`. more: other data sets, by id:
+    what is in each, names of `files`. sent: what is sent instead.
     sha: what is listed as sha256 instead. lfs: files that the hub keeps in LFS; the others are known by git's id.
     gets: every request's path; ranges: its Range header. cut: announce a whole file, send half of what is asked, hang
     up. cuts: do so this many times only. status: an HTTP error for files; refuse: for everything. pause: seconds
@@ -31,6 +33,7 @@ class Stand:
 
     model_id: str = "someone/adapter"
     data_id: str = "someone/data"
+    more: dict[str, set[str]] = field(default_factory=dict)
     url: str = ""
     files: dict[str, bytes] = field(default_factory=dict)
     sent: dict[str, bytes] = field(default_factory=dict)
@@ -56,19 +59,47 @@ class Stand:
 
     def downloads(self) -> list[str]:
         """The requests that asked for a file's bytes."""
-        return [g for g in self.gets if "FilePath=" in g or "/resolve/" in g]
+        return [g for g in self.gets if "FilePath=" in g or "/resolve/" in g or g.startswith("/raw/")]
 
-    def entries(self) -> list[dict[str, Any]]:
+    def of(self, data_id: str) -> dict[str, bytes] | None:
+        """The files of a data set."""
+        if data_id == self.data_id:
+            return self.files
+        return {n: self.files[n] for n in self.more[data_id]} if data_id in self.more else None
+
+    @property
+    def numbers(self) -> dict[str, int]:
+        """ModelScope's number of each data set."""
+        return {data_id: DATA_NUMBER + i for i, data_id in enumerate((self.data_id, *self.more))}
+
+    @property
+    def repos(self) -> list[str]:
+        """Where ModelScope has the files of each data set."""
+        return [f"datasets/{data_id}/repo" for data_id in self.numbers]
+
+    def numbered(self, path: str) -> str | None:
+        """The data set whose listing ModelScope has there."""
+        return next((i for i, number in self.numbers.items() if path == f"datasets/{number}/repo/tree"), None)
+
+    def entries(self, data_id: str = "") -> list[dict[str, Any]]:
         """ModelScope's listing."""
         return [
             {"Path": name, "Name": name.split("/")[-1], "Type": "blob", "Size": len(data), "Sha256": self.sha_of(name)}
-            for name, data in self.files.items()
+            for name, data in (self.of(data_id) or self.files).items()
         ] + [{"Path": "sub", "Name": "sub", "Type": "tree", "Size": 0, "Sha256": ""}]
 
-    def tree(self) -> list[dict[str, Any]]:
+    def blobs(self, data_id: str) -> list[dict[str, Any]]:
+        """GitHub's listing."""
+        found = [
+            {"type": "blob", "mode": "100644", "path": name, "size": len(data), "sha": git_id(data)}
+            for name, data in (self.of(data_id) or {}).items()
+        ]
+        return [*found, {"type": "tree", "mode": "040000", "path": "sub", "sha": COMMIT}]
+
+    def tree(self, data_id: str = "") -> list[dict[str, Any]]:
         """The hub's listing."""
         found: list[dict[str, Any]] = [{"type": "directory", "path": "sub", "oid": COMMIT}]
-        for name, data in self.files.items():
+        for name, data in (self.of(data_id) or self.files).items():
             entry = {"type": "file", "path": name, "size": len(data), "oid": git_id(data)}
             if name in self.lfs:
                 entry["lfs"] = {"oid": self.sha_of(name), "size": len(data), "pointerSize": 130}
@@ -102,6 +133,8 @@ class _Handler(BaseHTTPRequestHandler):
         query, path = parse_qs(url.query), unquote(url.path)
         if stand.refuse:
             return self._nothing(stand.refuse)
+        if path.startswith(("/repos/", "/raw/")):
+            return self._github(path)
         if path.startswith("/api/v1/"):
             return self._modelscope(path.removeprefix("/api/v1/"), query)
         return self._hub(path, query)
@@ -111,26 +144,41 @@ class _Handler(BaseHTTPRequestHandler):
         listing = {"Code": 200, "Success": True, "Data": {"Files": stand.entries()}}
         if path == f"models/{stand.model_id}/repo/files":
             self._json(stand.listing if stand.listing is not None else listing)
-        elif path == f"datasets/{stand.data_id}":
-            self._json({"Code": 200, "Success": True, "Data": {"Id": int(DATA_NUMBER), "Type": 1}})
-        elif path == f"datasets/{DATA_NUMBER}/repo/tree":
+        elif (data := path.removeprefix("datasets/")) in stand.numbers:
+            self._json({"Code": 200, "Success": True, "Data": {"Id": stand.numbers[data], "Type": 1}})
+        elif (listed := stand.numbered(path)) is not None:
             at = (int(query["PageNumber"][0]) - 1) * stand.page
-            some = {"Code": 200, "Success": True, "Data": {"Files": stand.entries()[at : at + stand.page]}}
+            some = {"Code": 200, "Success": True, "Data": {"Files": stand.entries(listed)[at : at + stand.page]}}
             self._json(stand.listing if stand.listing is not None else some)
-        elif path in (f"models/{stand.model_id}/repo", f"datasets/{stand.data_id}/repo") and name in stand.files:
+        elif path in (f"models/{stand.model_id}/repo", *stand.repos) and name in stand.files:
             self._file(name)
+        else:
+            self._nothing(404)
+
+    def _github(self, path: str) -> None:
+        stand, (kind, owner, name, *rest) = self.stand, path.strip("/").split("/", 3)
+        data_id, rest = f"{owner}/{name}", "/".join(rest)
+        files = stand.of(data_id)
+        if files is None:
+            self._nothing(404)
+        elif kind == "repos" and rest.startswith("commits/"):
+            self._json({"sha": COMMIT, "commit": {"tree": {"sha": TREE}}})
+        elif kind == "repos" and rest == f"git/trees/{TREE}":
+            self._json({"sha": TREE, "truncated": False, "tree": stand.blobs(data_id)})
+        elif kind == "raw" and (file := rest.removeprefix(f"{COMMIT}/")) in files:
+            self._file(file)
         else:
             self._nothing(404)
 
     def _hub(self, path: str, query: dict[str, list[str]]) -> None:
         stand = self.stand
-        for kind, repo in (("models", stand.model_id), ("datasets", stand.data_id)):
+        for kind, repo in (("models", stand.model_id), *(("datasets", data_id) for data_id in stand.numbers)):
             start = repo if kind == "models" else f"{kind}/{repo}"
             names = [{"rfilename": f} for f in stand.files]
             if path == f"/api/{kind}/{repo}" or path.startswith(f"/api/{kind}/{repo}/revision/"):
                 return self._json({"id": repo, "sha": COMMIT, "siblings": names})
             if path.startswith(f"/api/{kind}/{repo}/tree/"):
-                return self._json(stand.tree())
+                return self._json(stand.tree(repo))
             if path.startswith(f"/{start}/resolve/"):
                 name = path.removeprefix(f"/{start}/resolve/").split("/", 1)[1]
                 if name in stand.files:

@@ -1,4 +1,4 @@
-"""Data sets on the stand-in for both hubs, archives made on the spot, and small videos."""
+"""Data sets on the stand-in for the hubs, archives made on the spot, and small videos."""
 
 from __future__ import annotations
 
@@ -22,13 +22,15 @@ from weavetime.hub import files
 
 @pytest.fixture
 def stand(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stand]:
-    """The server, with both hubs' clients pointed at it."""
+    """The server, with every hub's client pointed at it."""
     monkeypatch.setattr(files, "PAUSE", 0.001)
     monkeypatch.setenv("HF_HUB_DISABLE_XET", "1")
     monkeypatch.delenv("MODELSCOPE_DOMAIN", raising=False)
     with serve() as stand:
         monkeypatch.setenv("MODELSCOPE_ENDPOINT", stand.url)
         monkeypatch.setenv("HF_ENDPOINT", stand.url)
+        monkeypatch.setenv("GITHUB_API_URL", stand.url)
+        monkeypatch.setenv("GITHUB_RAW_URL", f"{stand.url}/raw")
         yield stand
 
 

@@ -1,4 +1,4 @@
-"""`data get` against a server with the shapes of both hubs: whole sets, faults of every kind, kills, and going on."""
+"""`data get` against a server with the shapes of the hubs: whole sets, faults of every kind, kills, and going on."""
 
 from __future__ import annotations
 
@@ -81,6 +81,7 @@ def test_every_entry_can_be_fetched() -> None:
             assert part.on
             assert part.on.keys() <= set(HUBS)
             assert all(repository.count("/") == 1 for repository in part.on.values())
+            assert ("github" in part.on) == any("@" in repository for repository in part.on.values())
     assert find("train").parts[0].on == {"modelscope": "zhangyl9/weavetime_it"}
     for wrong in ("trian", "", "nothing/at-all"):
         with pytest.raises(DataError, match="no data set"):
@@ -214,6 +215,7 @@ def test_no_such_set_and_no_server(full: Stand, tmp_path: Path, hub: str, monkey
         run(f"{hub}:some/where/else", tmp_path)
     monkeypatch.setenv("MODELSCOPE_ENDPOINT", "http://127.0.0.1:1")
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:1")
+    monkeypatch.setenv("GITHUB_API_URL", "http://127.0.0.1:1")
     with pytest.raises(FetchError) as caught:
         run(f"{hub}:someone/data", tmp_path)
     assert "\n" not in str(caught.value)
@@ -325,6 +327,7 @@ def test_damaged_archives_of_the_owner_are_said(full: Stand, tmp_path: Path, hub
 
 def _process(stand: Stand, folder: Path, *more: str) -> subprocess.Popen[str]:
     urls = {"HF_ENDPOINT": stand.url, "MODELSCOPE_ENDPOINT": stand.url, "HF_HUB_DISABLE_XET": "1", "NO_COLOR": "1"}
+    urls |= {"GITHUB_API_URL": stand.url, "GITHUB_RAW_URL": f"{stand.url}/raw"}
     command = [sys.executable, "-m", "weavetime", "data", "get", *more, "--to", str(folder)]
     env = {**os.environ, **urls, "COLUMNS": "100"}
     return subprocess.Popen(command, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)

@@ -48,7 +48,7 @@ def _console() -> Console:
 def get(
     name: Annotated[
         str | None,
-        typer.Argument(help="A name that --list shows, or hf:OWNER/NAME, modelscope:OWNER/NAME.", show_default=False),
+        typer.Argument(help="A name that --list shows, or hf:ID, modelscope:ID, github:ID.", show_default=False),
     ] = None,
     hub: Annotated[
         str | None, typer.Option("--from", metavar="HUB", help="hf or modelscope, where it is on both.")
@@ -172,7 +172,7 @@ def _introduce(found: DataSet, console: Console) -> None:
     lines = Table.grid(padding=(0, 2))
     lines.add_column(style="dim", no_wrap=True)
     lines.add_column(overflow="fold")
-    for label, text in ((found.name, found.about), ("licence", found.licence), ("size", found.size)):
+    for label, text in found.said():
         lines.add_row(label, text)
     console.print(lines)
 

@@ -11,7 +11,7 @@ import stat
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import accumulate
@@ -35,6 +35,9 @@ DAMAGED = (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, lzma.LZMA
 Unpacked = tuple[str, int]
 """A file that came out of an archive: its path below the folder, and its bytes."""
 
+Where = Callable[[str], str | None]
+"""Where a member of an archive goes, below the folder; None leaves it out."""
+
 
 def archive_of(path: str) -> str | None:
     """The archive that a file is, or is a piece of; None for any other file."""
@@ -48,13 +51,16 @@ def in_order(paths: Sequence[str]) -> list[str]:
     """The pieces of one archive as they are to be joined. Raises DataError where one is missing."""
     if len(paths) == 1 and _WHOLE.fullmatch(paths[0]):
         return list(paths)
-    numbered = sorted((_number(p), p) for p in paths)
-    numbers = [n for n, _ in numbered]
-    if numbers[0] not in (0, 1) or numbers != list(range(numbers[0], numbers[0] + len(numbers))):
-        raise DataError(
-            f"{archive_of(paths[0])} comes in pieces of which some are missing: there are {', '.join(paths)}"
-        )
-    return [p for _, p in numbered]
+    return joined({p: _number(p) for p in paths})
+
+
+def joined(numbers: Mapping[str, int]) -> list[str]:
+    """Paths of pieces in the order of their numbers, which begin with 0 or 1. Raises DataError where one is missing."""
+    paths = sorted(numbers, key=lambda path: numbers[path])
+    start = numbers[paths[0]]
+    if start not in (0, 1) or [numbers[p] for p in paths] != list(range(start, start + len(paths))):
+        raise DataError(f"an archive comes in pieces of which some are missing: there are {', '.join(paths)}")
+    return paths
 
 
 def _number(path: str) -> int:
@@ -70,15 +76,20 @@ def _number(path: str) -> int:
     return value + 1  # aa is the first, as 1 or 0 is
 
 
-def unpack(pieces: Sequence[Path], folder: Path, told: Callable[[int], None] = lambda n: None) -> list[Unpacked]:
-    """Unpack an archive, given by its files in order, into `folder`, and list what it holds; `told` counts files.
+def unpack(
+    pieces: Sequence[Path],
+    folder: Path,
+    told: Callable[[int], None] = lambda n: None,
+    where: Where = lambda member: member,
+) -> list[Unpacked]:
+    """Unpack an archive, given by its files in order, into `folder`, and list what came of it; `told` counts files.
 
     A file that is there already stays, and must be the one in the archive, so an interrupted call can be made again.
     Raises DataError: damaged, encrypted, a name or link that leads out of `folder`, a file in the way, a full disk.
     """
     name = pieces[0].name
     folder.mkdir(parents=True, exist_ok=True)
-    place = _Place(name, folder.resolve())
+    place = _Place(name, folder.resolve(), where)
     found: list[Unpacked] = []
     try:
         for unpacked in _zip(pieces, place) if _is_zip(name) else _tar(pieces, place):
@@ -105,6 +116,7 @@ class _Place:
 
     name: str
     folder: Path
+    where: Where
 
     @property
     def part(self) -> Path:
@@ -119,6 +131,11 @@ class _Place:
         if not target.parent.resolve().is_relative_to(self.folder):
             raise DataError(f"{self.name}: {member!r} would go through a link out of {self.folder}")
         return target
+
+    def goes(self, member: str) -> str | None:
+        """Where a member goes. Raises DataError where its own name leads outside."""
+        self.target(member)
+        return self.where(member)
 
     def put(self, member: str, data: IO[bytes], size: int) -> Unpacked:
         """Write one file, whole or not at all."""
@@ -154,15 +171,19 @@ def _tar(pieces: Sequence[Path], place: _Place) -> Iterator[Unpacked]:
     links: list[tuple[str, str]] = []
     with _joined(pieces) as file, tarfile.open(fileobj=file, mode="r:*") as tar:
         for member in tar:
+            goes = place.goes(member.name)
             if member.isreg():
-                data = tar.extractfile(member)
-                assert data is not None  # a regular file has content
-                path, size = place.put(member.name, data, member.size)
-                sizes[path] = size
-                yield path, size
+                if goes is not None:
+                    data = tar.extractfile(member)
+                    assert data is not None  # a regular file has content
+                    path, size = place.put(goes, data, member.size)
+                    sizes[path] = size
+                    yield path, size
             elif member.issym() or member.islnk():
                 above = PurePosixPath(member.name).parent if member.issym() else PurePosixPath()
-                links.append((member.name, os.path.normpath(above / member.linkname)))
+                to = os.path.normpath(above / member.linkname)
+                if goes is not None:
+                    links.append((goes, place.where(to) or to))
             elif not member.isdir():
                 raise DataError(f"{place.name} holds {member.name!r}, which is neither file nor folder nor link")
         while tar.fileobj is not None and tar.fileobj.read(CHUNK):  # to the end, where a checksum may stand
@@ -191,10 +212,10 @@ def _zip(pieces: Sequence[Path], place: _Place) -> Iterator[Unpacked]:
             mode = member.external_attr >> 16
             if mode and stat.S_IFMT(mode) not in (0, stat.S_IFREG, stat.S_IFDIR):
                 raise DataError(f"{place.name} holds {member.filename!r}, which is neither file nor folder")
-            if not member.is_dir():
-                place.target(member.orig_filename)
+            place.target(member.orig_filename)
+            if not member.is_dir() and (goes := place.goes(member.filename)) is not None:
                 with archive.open(member) as data:
-                    yield place.put(member.filename, data, member.file_size)
+                    yield place.put(goes, data, member.file_size)
 
 
 @contextmanager

@@ -8,21 +8,22 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from fnmatch import fnmatch
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from filelock import FileLock, Timeout
 
 from ..errors import DataError
 from ..hub import FetchError, Listed, Repository, check, data_repository
-from .archives import RESERVE, archive_of, in_order, unpack
-from .registry import HUBS, DataSet, Part
+from .archives import RESERVE, archive_of, in_order, joined, unpack
+from .entry import HUBS, DataSet, Part
 
 STATE = ".weavetime"
 
@@ -32,7 +33,7 @@ Told = Callable[[str, int], None]
 
 @dataclass(frozen=True, slots=True)
 class GetSettings:
-    """Which files, and from where. hub: hf or modelscope where a part is on both; None for its preferred one.
+    """Which files, and from where. hub: hf or modelscope where a part is on several; None for its preferred one.
 
     include: patterns of paths below the data set's folder or in the repository; empty takes all. keep_archives: leave
     an archive beside what came out of it.
@@ -49,12 +50,10 @@ class GetSettings:
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """What is finished in one go: a file, or an archive in one or more pieces. into: the folder below the data set's
-    own that paths are relative to.
-    """
+    """What is finished in one go: a file, or an archive in one or more pieces. part: says where it goes."""
 
     repository: Repository
-    into: str
+    part: Part
     name: str
     files: tuple[Listed, ...]
 
@@ -65,6 +64,13 @@ class Unit:
     @property
     def is_archive(self) -> bool:
         return archive_of(self.name) is not None
+
+    def member(self, path: str) -> str | None:
+        """Where a member of the archive goes, below the part's folder; None leaves it out."""
+        if self.part.places:
+            return self.part.place(f"{self.name}/{PurePosixPath(path)}")
+        above = self.name.rpartition("/")[0]
+        return f"{above}/{path}" if above else path
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,29 +145,46 @@ def _after(before: int, told: Told) -> Told:
 def _units(part: Part, settings: GetSettings) -> Iterator[Unit]:
     hub = settings.hub if settings.hub and settings.hub in part.on else next(iter(part.on))
     repository = data_repository(f"{hub}:{part.on[hub]}")
+    listed = [f for f in repository.files() if any(fnmatch(f.path, p) for p in part.patterns)]
     groups: dict[str, list[Listed]] = {}
-    for file in repository.files():
-        if any(fnmatch(file.path, p) for p in part.patterns):
-            groups.setdefault(archive_of(file.path) or file.path, []).append(file)
+    for file in listed:
+        groups.setdefault(_unit_of(part, file.path), []).append(file)
     for name, files in groups.items():
-        if f"{part.into}/{name}".lstrip("/").startswith(STATE):
+        place = name if archive_of(name) else part.place(name)
+        if place is None:
+            continue
+        if f"{part.into}/{place}".lstrip("/").startswith(STATE):
             raise DataError(f"{repository.name} holds {name!r}, a name that is kept for notes")
-        if not settings.include or any(_matches(part.into, f.path, settings.include) for f in files):
+        if not settings.include or any(_matches(part, f.path, settings.include) for f in files):
             by_path = {f.path: f for f in files}
-            paths = in_order(list(by_path)) if archive_of(name) else list(by_path)
-            yield Unit(repository, part.into, name, tuple(by_path[p] for p in paths))
+            yield Unit(repository, part, name, tuple(by_path[p] for p in _in_order(part, name, list(by_path))))
 
 
-def _matches(into: str, path: str, patterns: Iterable[str]) -> bool:
-    return any(fnmatch(path, p) or fnmatch(f"{into}/{path}", p) for p in patterns)
+def _unit_of(part: Part, path: str) -> str:
+    """The archive that a file is a piece of, or the file itself."""
+    piece = re.fullmatch(part.pieces, path) if part.pieces else None
+    return f"{piece['whole']}.zip" if piece else archive_of(path) or path
+
+
+def _in_order(part: Part, name: str, paths: list[str]) -> list[str]:
+    pieces = {p: re.fullmatch(part.pieces, p) for p in paths} if part.pieces else {}
+    numbers = {path: int(piece["number"]) for path, piece in pieces.items() if piece}
+    if numbers:
+        return joined(numbers)
+    return in_order(paths) if archive_of(name) else paths
+
+
+def _matches(part: Part, path: str, patterns: Iterable[str]) -> bool:
+    names = (path, f"{part.into}/{path}", f"{part.into}/{part.place(path) or path}".lstrip("/"))
+    return any(fnmatch(name, p) for p in patterns for name in names)
 
 
 def _finish(unit: Unit, work: Plan, told: Told) -> None:
     """One unit, from the hub to its place and its note."""
-    place = work.folder / unit.into
+    place = work.folder / unit.part.into
     incoming = work.folder / STATE / "incoming" / unit.repository.name.replace(":", "/")
     _forget(work.folder, unit)
-    target = place / unit.name
+    target = place / (unit.part.place(unit.name) or unit.name)
     if not unit.is_archive and _adopted(target, unit.files[0]):
         _write_down(work.folder, unit, None)
         return
@@ -171,11 +194,14 @@ def _finish(unit: Unit, work: Plan, told: Told) -> None:
         before += file.size
     unpacked = None
     if unit.is_archive:
-        unpacked = unpack(arrived, target.parent, lambda n: told(f"{unit.name}: {n} files unpacked", before))
+        unpacked = unpack(arrived, place, lambda n: told(f"{unit.name}: {n} files unpacked", before), unit.member)
+        if not unpacked and unit.part.places:
+            raise DataError(f"{unit.name} of {unit.repository.name} holds no file where this entry expects any")
     if unpacked is None or work.settings.keep_archives:
         for file, path in zip(unit.files, arrived, strict=True):
-            (place / file.path).parent.mkdir(parents=True, exist_ok=True)
-            path.replace(place / file.path)
+            kept = place / file.path if unit.is_archive else target
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            path.replace(kept)
     _write_down(work.folder, unit, unpacked)
     for path in arrived:
         path.unlink(missing_ok=True)
@@ -203,7 +229,7 @@ def _adopted(target: Path, file: Listed) -> bool:
 
 
 def _note_path(folder: Path, unit: Unit) -> Path:
-    key = hashlib.sha256(f"{unit.into}/{unit.name}".encode()).hexdigest()[:24]
+    key = hashlib.sha256(f"{unit.part.into}/{unit.name}".encode()).hexdigest()[:24]
     return folder / STATE / "done" / f"{key}.json"
 
 
@@ -231,12 +257,9 @@ def _is_there(path: Path, size: int) -> bool:
 
 
 def _write_down(folder: Path, unit: Unit, unpacked: list[tuple[str, int]] | None) -> None:
-    place = Path(unit.into)
-    within = (place / unit.name).parent
-    if unpacked is None:
-        holds = [((place / f.path).as_posix(), f.size) for f in unit.files]
-    else:
-        holds = [((within / path).as_posix(), size) for path, size in unpacked]
+    place = Path(unit.part.into)
+    held = [(unit.part.place(f.path) or f.path, f.size) for f in unit.files] if unpacked is None else unpacked
+    holds = [((place / path).as_posix(), size) for path, size in held]
     note = {"from": unit.repository.name, "files": [asdict(f) for f in unit.files], "holds": holds}
     path = _note_path(folder, unit)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -6,37 +6,14 @@ One that joins is one entry of `DATA_SETS`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from difflib import get_close_matches
 from types import MappingProxyType
 
 from ..errors import DataError
-from ..hub import is_remote
+from .benchmarks import BENCHMARKS
+from .entry import HUBS, DataSet, Part
 
-HUBS = ("hf", "modelscope")
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """Files of one repository. on: its id per hub, the preferred one first. into: the folder below the data set's own
-    that they go to. patterns: which files, as `fnmatch` over the path in the repository.
-    """
-
-    on: Mapping[str, str]
-    into: str = ""
-    patterns: tuple[str, ...] = ("*",)
-
-
-@dataclass(frozen=True, slots=True)
-class DataSet:
-    """What `weavetime data get NAME` fetches, and what it says before."""
-
-    name: str
-    about: str
-    licence: str
-    size: str
-    parts: tuple[Part, ...]
-
+__all__ = ["DATA_SETS", "HUBS", "DataSet", "Part", "find"]
 
 DATA_SETS: Mapping[str, DataSet] = MappingProxyType(
     {
@@ -53,18 +30,22 @@ DATA_SETS: Mapping[str, DataSet] = MappingProxyType(
                     Part({"hf": "lmms-lab/LLaVA-Video-178K", "modelscope": "lmms-lab/LLaVA-Video-178K"}, into="videos"),
                 ),
             ),
+            *BENCHMARKS,
         )
     }
 )
 
 
 def find(name: str) -> DataSet:
-    """The data set of a name, or of any repository: `hf:OWNER/NAME`, `modelscope:OWNER/NAME`. Raises DataError."""
-    if name in DATA_SETS:
-        return DATA_SETS[name]
-    if is_remote(name):
-        hub, repository = name.split(":", 1)
+    """The data set of a name, or of any repository: `hf:ID`, `modelscope:ID`, `github:ID`. Raises DataError."""
+    if (known := name.replace("-", "_")) in DATA_SETS:
+        return DATA_SETS[known]
+    hub, _, repository = name.partition(":")
+    if repository and hub in HUBS:
         return DataSet(name, "a repository as it is", "see its page", "listed below", (Part({hub: repository}),))
     close = get_close_matches(name, DATA_SETS, n=1, cutoff=0.5)
     hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(DATA_SETS)}"
-    raise DataError(f"no data set {name!r}: {hint} Or name a repository: hf:OWNER/NAME, modelscope:OWNER/NAME")
+    raise DataError(
+        f"no data set {name!r}: {hint} Or name a repository: "
+        "hf:OWNER/NAME, modelscope:OWNER/NAME, github:OWNER/NAME@COMMIT"
+    )

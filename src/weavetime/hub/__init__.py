@@ -1,4 +1,4 @@
-"""Hubs of models and data sets, the public hub and ModelScope: from `hf:OWNER/NAME` to checked files on disk."""
+"""Hubs of models and data sets, the public hub and ModelScope, and data on GitHub: from a name to checked files."""
 
 from .files import FetchError, Listed, UnreachableError, check, one_line
 from .names import Repository, data_repository, fetch, is_remote

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import http.client
+import json
 import os
 import time
 import urllib.error
@@ -11,6 +12,7 @@ import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from ..errors import WeaveTimeError
 
@@ -100,6 +102,26 @@ def open_url(url: str, start: int = 0) -> http.client.HTTPResponse:
     except (OSError, http.client.HTTPException) as e:
         raise UnreachableError(f"no connection to {host} ({e}); check the network, or give a local folder") from e
     return reply
+
+
+def get_json(url: str) -> Any:
+    """The JSON that a server replies with. Raises FetchError."""
+    try:
+        with open_url(url) as reply:
+            return json.load(reply)
+    except ValueError as e:
+        raise FetchError(f"{url} did not answer with JSON: {e}") from e
+    except (OSError, http.client.HTTPException) as e:
+        host = "/".join(url.split("/")[:3])
+        raise UnreachableError(f"the connection to {host} broke ({e}); try again") from e
+
+
+def bring(url: str, target: Path, file: Listed, progress: Progress) -> None:
+    """A file under its own name, whole and checked; what came of it before is gone on with. Raises FetchError."""
+    part = target.with_name(f"{target.name}.{(file.digest or 'unnamed')[:16]}.part")
+    pull(url, part, file, progress)
+    check(part, file)
+    part.replace(target)
 
 
 def pull(url: str, part: Path, file: Listed, progress: Progress) -> None:

@@ -8,7 +8,6 @@ there.
 from __future__ import annotations
 
 import hashlib
-import http.client
 import json
 import os
 import re
@@ -23,7 +22,7 @@ from urllib.parse import quote, urlencode
 from filelock import FileLock
 from huggingface_hub.utils import tqdm  # type: ignore[attr-defined]
 
-from .files import FetchError, Listed, Progress, UnreachableError, check, open_url, pull
+from .files import FetchError, Listed, Progress, UnreachableError, bring, get_json
 
 REVISION = "master"
 LISTING_LIMIT = 3000  # the server cuts longer listings of a model off without saying so
@@ -52,12 +51,12 @@ class ModelScopeData:
 
     def files(self) -> list[Listed]:
         """Every file of the data set, by path."""
-        number = _said(_get_json(f"{self._root}/{self._id}"), self.name, "Id")
+        number = _said(get_json(f"{self._root}/{self._id}"), self.name, "Id")
         found: dict[str, Listed] = {}
         seen: set[str] = set()
         for page in count(1):
             asked = {"Revision": REVISION, "Root": "/", "Recursive": "True", "PageNumber": page, "PageSize": PAGE}
-            entries = _said(_get_json(f"{self._root}/{number}/repo/tree?{urlencode(asked)}"), self.name, "Files")
+            entries = _said(get_json(f"{self._root}/{number}/repo/tree?{urlencode(asked)}"), self.name, "Files")
             paths = {str(e.get("Path")) for e in entries}
             if paths <= seen:  # nothing new is past the end, whatever page size the server keeps to
                 break
@@ -70,7 +69,7 @@ class ModelScopeData:
         target = folder / file.path
         if not target.is_file():
             query = urlencode({"Revision": REVISION, "FilePath": file.path}, quote_via=quote)
-            _bring(f"{self._root}/{self._id}/repo?{query}", target, file, progress)
+            bring(f"{self._root}/{self._id}/repo?{query}", target, file, progress)
         return target
 
 
@@ -109,7 +108,7 @@ def _listing(model_id: str, revision: str, root: Path) -> list[Listed]:
     saved = root / f"files-{quote(revision, safe='')}.json"
     name = f"modelscope:{model_id}"
     try:
-        reply = _get_json(_url(model_id, "repo/files", Revision=revision, Recursive="true"))
+        reply = get_json(_url(model_id, "repo/files", Revision=revision, Recursive="true"))
     except UnreachableError:
         if not saved.is_file():
             raise
@@ -123,16 +122,6 @@ def _listing(model_id: str, revision: str, root: Path) -> list[Listed]:
     part.write_text(json.dumps([asdict(f) for f in files]))
     part.replace(saved)
     return files
-
-
-def _get_json(url: str) -> Any:
-    try:
-        with open_url(url) as reply:
-            return json.load(reply)
-    except ValueError as e:
-        raise FetchError(f"{url} did not answer with JSON: {e}") from e
-    except (OSError, http.client.HTTPException) as e:
-        raise UnreachableError(f"the connection to {endpoint()} broke ({e}); try again") from e
 
 
 def _said(reply: Any, name: str, what: str) -> Any:
@@ -152,14 +141,6 @@ def _blobs(entries: Any, name: str) -> list[Listed]:
         raise FetchError(f"{name}: the server's listing is not understood ({e!r})") from e
 
 
-def _bring(url: str, target: Path, file: Listed, progress: Progress) -> None:
-    """A file under its own name, whole and checked; what came of it before is gone on with."""
-    part = target.with_name(f"{target.name}.{(file.digest or 'unnamed')[:16]}.part")
-    pull(url, part, file, progress)
-    check(part, file)
-    part.replace(target)
-
-
 def _bring_shown(url: str, target: Path, file: Listed) -> None:
     with tqdm(total=file.size, unit="B", unit_scale=True, desc=file.path, leave=False) as bar:
-        _bring(url, target, file, lambda at: bar.update(at - bar.n))
+        bring(url, target, file, lambda at: bar.update(at - bar.n))

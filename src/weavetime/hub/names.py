@@ -1,4 +1,4 @@
-"""Names on a hub, `hf:OWNER/NAME` and `modelscope:OWNER/NAME`, and where their files are."""
+"""Names on a hub, `hf:OWNER/NAME`, `modelscope:OWNER/NAME` and, for data, `github:OWNER/NAME@COMMIT`."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Protocol
 
 from .files import FetchError, Listed, Progress
+from .github import GitHubData
 from .huggingface import HubData, fetch_model
 from .modelscope import ModelScopeData, download
 
-HUB, MODELSCOPE = "hf:", "modelscope:"
+HUB, MODELSCOPE, GITHUB = "hf:", "modelscope:", "github:"
 
 
 class Repository(Protocol):
@@ -31,7 +32,7 @@ class Repository(Protocol):
 
 
 def is_remote(name: str) -> bool:
-    """Whether `name` says which hub it is on."""
+    """Whether `name`, of a model, says which hub it is on."""
     return name.startswith((HUB, MODELSCOPE))
 
 
@@ -47,9 +48,13 @@ def fetch(name: str, patterns: Sequence[str]) -> Path:
 
 
 def data_repository(name: str) -> Repository:
-    """The data set `hf:ID` or `modelscope:ID`; nothing is asked of the hub yet. Raises FetchError for another name."""
+    """The data set `hf:ID`, `modelscope:ID` or `github:ID`; nothing is asked yet. Raises FetchError."""
     if name.startswith(MODELSCOPE):
         return ModelScopeData(name.removeprefix(MODELSCOPE))
+    if name.startswith(GITHUB):
+        return GitHubData(name.removeprefix(GITHUB))
     if name.startswith(HUB):
         return HubData(name.removeprefix(HUB))
-    raise FetchError(f"{name!r} does not say which hub it is on: say hf:OWNER/NAME or modelscope:OWNER/NAME")
+    raise FetchError(
+        f"{name!r} does not say which hub it is on: say hf:OWNER/NAME, modelscope:OWNER/NAME or github:OWNER/NAME"
+    )
