@@ -13,8 +13,11 @@ from .bench import bench
 from .compare import compare
 from .data import data
 from .demo import demo
+from .diagnose import diagnose
 from .eval import evaluate
+from .inspect import inspect
 from .merge import merge
+from .needle import needle
 from .report import report
 from .score import score
 from .train import train
@@ -28,10 +31,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (ask, watch, demo, bench, train, merge, world, score, report, compare):
+for command in (ask, watch, demo, bench, train, merge, world, score, report, compare, inspect, needle):
     app.command()(command)
 app.add_typer(data)
 app.add_typer(evaluate)
+app.add_typer(diagnose)
 
 
 def _version(wanted: bool) -> None:
