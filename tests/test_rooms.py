@@ -33,7 +33,7 @@ ARROWS: dict[str, set[str]] = {
     "world": {"types"},
     "pictures": set(),
     "data": {"video", "hub"},
-    "eval": {"loading", "world", "pictures"},
+    "eval": {"loading", "world", "pictures", "data"},
     "train": {"loading", "world", "eval", "data"},
     "serve": {"loading"},
     # The command line reaches any room, but inside its functions: `weavetime --help` loads no model code.

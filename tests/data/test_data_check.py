@@ -168,7 +168,7 @@ def test_a_video_that_kills_its_process_is_named(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(checking, "_quietly", deadly)
     monkeypatch.setattr(checking, "_method", lambda: "fork")
     needs = {f"{i}.mp4" if i != 7 else "deadly.mp4": Need() for i in range(40)}
-    facts = dict(checking._look_at(needs, CheckSettings(jobs=2)))
+    facts = dict(checking.look_at(needs, CheckSettings(jobs=2)))
     assert facts.keys() == needs.keys()
     assert [v for v, f in facts.items() if not f.usable] == ["deadly.mp4"]
     assert "kills the process" in str(facts["deadly.mp4"].wrong)

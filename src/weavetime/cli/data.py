@@ -1,10 +1,10 @@
-"""`weavetime data`: training data fetched, converted and checked."""
+"""`weavetime data`: training data and benchmarks fetched, converted and checked."""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -24,11 +24,14 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from ..errors import DataError
 from .show import size
 
 if TYPE_CHECKING:
+    from ..data.check import CheckSettings, Report
     from ..data.get import Plan
     from ..data.registry import DataSet
+    from ..eval.check import BenchmarkReport
 
 SHOWN = 20  # lines of one list on the screen
 
@@ -73,7 +76,7 @@ def get(
     if name is None:
         raise typer.BadParameter("name a data set; --list shows them", param_hint="'NAME'")
     found, console = find(name), _console()
-    folder = to or Path("data") / name.split(":")[-1].split("/")[-1]
+    folder = to or Path("data") / found.name.split(":")[-1].split("/")[-1]
     _introduce(found, console)
     with console.status("asking the hub"):
         work = plan(found, folder, GetSettings(hub, tuple(include or ()), keep_archives))
@@ -124,9 +127,19 @@ def convert(
 
 @data.command()
 def check(
-    path: Annotated[Path, typer.Argument(metavar="FILE_OR_DIR", help="A training file, or a folder of them.")],
+    what: Annotated[
+        str,
+        typer.Argument(metavar="FILE_OR_DIR|NAME", help="A training file, a folder of them, or a benchmark's name."),
+    ],
+    folder: Annotated[
+        Path | None, typer.Argument(metavar="[DIR]", help="With a name: the benchmark's folder.", show_default=False)
+    ] = None,
     video_root: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Where relative video paths start. Default: beside each file.")
+        Path | None,
+        typer.Option(metavar="DIR", help="Where a training file's relative video paths start. Default: beside it."),
+    ] = None,
+    variant: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A published variant of the benchmark.")
     ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Only open videos; decode nothing.")] = False,
     jobs: Annotated[int | None, typer.Option(min=1, help="Videos read at once. Default: one a core.")] = None,
@@ -134,22 +147,60 @@ def check(
         Path | None, typer.Option("--json", metavar="OUT", help="Write everything that was found to a file.")
     ] = None,
 ) -> None:
-    """Check that every sample can be used and that every video decodes where it is needed; exit 1 where not."""
+    """Check that a training file's samples, or a benchmark's questions, can be used and that every video decodes where
+    it is needed; exit 1 where not."""
     from ..data.check import KINDS, CheckSettings
-    from ..data.check import check as run
 
     console = _console()
-    with _counting(console) as told:
-        report = run(path, CheckSettings(video_root, quick, jobs or os.cpu_count() or 1), told)
+    settings = CheckSettings(video_root, quick, jobs or os.cpu_count() or 1)
+    if folder is None:
+        report: Report | BenchmarkReport = _check_training(what, settings, console)
+        kinds: Mapping[str, str] = KINDS
+    else:
+        if video_root is not None:
+            raise typer.BadParameter("a benchmark's videos lie in its folder", param_hint="'--video-root'")
+        report, kinds = _check_benchmark(what, folder, variant, settings, console)
     if out is not None:
         out.write_text(json.dumps(report.to_dict(), indent=1, ensure_ascii=False) + "\n")
-    console.print(f"{report.samples} samples, {report.videos} videos in {len(report.files)} files")
     for kind, count in report.counts.items():
-        console.print(f"[red]{count} {KINDS[kind]}")
+        console.print(f"[red]{count} {kinds[kind]}")
     _print_some(console, [f"{p.where}: {p.what}" for p in report.problems], "more" if out is None else f"more in {out}")
     if report.problems:
         raise typer.Exit(1)
     console.print("nothing is wrong")
+
+
+def _check_training(what: str, settings: CheckSettings, console: Console) -> Report:
+    from ..data.check import check as run
+    from ..eval import names
+
+    if not Path(what).exists() and what.replace("-", "_") in names():
+        raise DataError(f"{what} is a benchmark: say which folder, as in weavetime data check {what} DIR")
+    with _counting(console) as told:
+        report = run(Path(what), settings, told)
+    console.print(f"{report.samples} samples, {report.videos} videos in {len(report.files)} files")
+    return report
+
+
+def _check_benchmark(
+    name: str, folder: Path, variant: list[str] | None, settings: CheckSettings, console: Console
+) -> tuple[BenchmarkReport, Mapping[str, str]]:
+    from ..eval import load
+    from ..eval.check import KINDS
+    from ..eval.check import check as run
+    from .eval import variants
+
+    with _counting(console) as told:
+        report = run(load(name, **variants(variant)), folder, settings, told)
+    table = Table(box=None, pad_edge=False)
+    table.add_column("task")
+    table.add_column("questions", justify="right")
+    table.add_column("published", justify="right")
+    for task, (found, published) in report.rows.items():
+        table.add_row(task, str(found), "not known" if published is None else str(published))
+    console.print(table)
+    console.print(f"{report.benchmark}: {report.questions} questions, {report.videos} videos in {folder}")
+    return report, KINDS
 
 
 def _print_some(console: Console, lines: Sequence[str], rest: str) -> None:

@@ -91,7 +91,7 @@ def check(path: Path, settings: CheckSettings, told: Told = lambda what, n, of: 
             report.problems += [Problem("empty", where, "a question or answer is blank")] * _is_blank(record)
     report.videos = len(needs)
     facts: dict[str, Facts] = {}
-    for video, found in _look_at(needs, settings):
+    for video, found in look_at(needs, settings):
         facts[video] = found
         told("videos", len(facts), len(needs))
     spoilt = Counter[str]()
@@ -163,7 +163,7 @@ def _of_video(video: str, facts: Facts, samples: int) -> Problem:
 # Videos, in processes of their own
 
 
-def _look_at(needs: dict[str, Need], settings: CheckSettings) -> Iterator[tuple[str, Facts]]:
+def look_at(needs: dict[str, Need], settings: CheckSettings) -> Iterator[tuple[str, Facts]]:
     """Facts of every video. A video whose reading kills its process is found out alone, and the others go on."""
     todo = list(needs.items())
     while todo:
