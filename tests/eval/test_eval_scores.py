@@ -16,7 +16,7 @@ from weavetime.eval.scores import by_family, runs
 @dataclass
 class Rowlike:
     evidence: tuple[tuple[float, float], ...]
-    read: tuple[tuple[tuple[int, int], ...], ...]
+    read: tuple[tuple[tuple[float, float], ...], ...]
     family: str = "first"
     right: bool = True
     recalled: bool = False
@@ -72,3 +72,20 @@ def test_lines_by_family() -> None:
     assert (first.recall, first.precision) == (0.0, 0.0)
     assert (last.family, last.accuracy, last.recall, last.precision) == ("last", 1.0, 1.0, 0.25)
     assert (whole.family, whole.n, whole.recall) == ("all", 3, 0.5)
+
+
+def test_evidence_in_seconds() -> None:
+    """Half a second of one span read, and a moment; time that two layers read counts once in what any read."""
+    row = Rowlike(evidence=((1.5, 3.0), (9.0, 9.0)), read=(((2.5, 4.5),), ((2.5, 3.5), (9.0, 10.0))))
+    found = evidence_scores(row)
+    assert found is not None
+    assert found.recall == pytest.approx((1 / 2 + 1) / 2)
+    assert found.precision == pytest.approx((0.5 / 2 + 0.5 / 2) / 2)
+    assert (found.recall_union, found.precision_union) == (1.0, pytest.approx(0.5 / 3))
+    touching = evidence_scores(Rowlike(((1.0, 2.0),), (((2.0, 3.0), (0.0, 1.0)),)))
+    assert touching is not None
+    assert (touching.recall, touching.precision) == (0.0, 0.0)
+    twice = evidence_scores(Rowlike(((1.0, 3.0), (2.0, 4.0)), (((0.0, 4.0),),)))
+    assert twice is not None
+    assert twice.precision == 0.75  # spans that overlap are one stretch
+    assert evidence_scores(Rowlike(row.evidence, ())) is None  # nothing is known of the view

@@ -6,12 +6,11 @@ share of right answers it is at least Wilson's, which also holds where all are r
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 import numpy as np
 
-from .base import Benchmark, Score
+from .base import Benchmark, Grade, Score
 from .row import Row
 from .scores import wilson
 
@@ -34,18 +33,29 @@ def resampled(videos: Sequence[str], draws: int = DRAWS) -> Iterator[list[int]]:
 def intervals(benchmark: Benchmark, rows: Sequence[Row], draws: int = DRAWS) -> dict[str, Interval]:
     """The interval of every figure of the summary of one mode's rows that has a value."""
     grades = [row.grade for row in rows]
-    drawn: dict[str, list[float]] = defaultdict(list)
-    for picked in resampled([row.video for row in rows], draws):
-        for score in benchmark.summarize(grades[i] for i in picked).scores:
-            if score.value is not None:
-                drawn[score.name].append(score.value)
+    whole = benchmark.summarize(grades)
+    drawn = [_valued(benchmark, grades, picked) for picked in resampled([row.video for row in rows], draws)]
+    kept = _complete(drawn, _valued(benchmark, grades, range(len(grades))))
     found: dict[str, Interval] = {}
-    for score in benchmark.summarize(grades).scores:
+    for score in whole.scores:
         if score.value is not None:
-            low, high = _middle(drawn[score.name] or [score.value])
-            bounds = [(low, high), *([wilson(right, score.n)] if (right := shared(score, rows)) is not None else [])]
-            found[score.name] = min(b[0] for b in bounds), max(b[1] for b in bounds)
+            bounds = [_middle([values[score.name] for values in kept if score.name in values] or [score.value])]
+            if (right := shared(score, rows)) is not None:
+                bounds.append(wilson(right, score.n))
+            found[score.name] = min(low for low, _ in bounds), max(high for _, high in bounds)
     return found
+
+
+def _valued(benchmark: Benchmark, grades: Sequence[Grade], picked: Iterable[int]) -> dict[str, float]:
+    """The figures that have a value."""
+    found = benchmark.summarize(grades[i] for i in picked).scores
+    return {score.name: score.value for score in found if score.value is not None}
+
+
+def _complete(drawn: Sequence[dict[str, float]], whole: Collection[str]) -> Sequence[dict[str, float]]:
+    """Draws that hold every task: where one is lacking, a mean of tasks is another figure. All, where few are."""
+    kept = [values for values in drawn if len(values) == len(whole)]
+    return kept if len(kept) >= len(drawn) // 10 else drawn
 
 
 def shared(score: Score, rows: Sequence[Row]) -> int | None:
@@ -63,14 +73,17 @@ def difference(benchmark: Benchmark, a: Sequence[Row], b: Sequence[Row]) -> tupl
     """
     one, other = [row.grade for row in a], [row.grade for row in b]
 
-    def apart(picked: Sequence[int]) -> float | None:
-        first, second = (benchmark.summarize(grades[i] for i in picked) for grades in (one, other))
-        x, y = first[first.total], second[second.total]
-        return None if x is None or y is None else x - y
+    videos, name = [row.video for row in a], benchmark.summarize(one).total
+
+    def apart(picked: Sequence[int]) -> dict[str, float]:
+        first, second = (_valued(benchmark, grades, picked) for grades in (one, other))
+        return {key: value - second[key] for key, value in first.items() if key in second}
 
     whole = apart(range(len(a)))
-    drawn = [apart(picked) for picked in resampled([row.video for row in a])]
-    return None if whole is None else (whole, *_middle([d for d in drawn if d is not None] or [whole]))
+    if name not in whole:
+        return None
+    kept = _complete([apart(picked) for picked in resampled(videos)], whole)
+    return whole[name], *_middle([values[name] for values in kept if name in values] or [whole[name]])
 
 
 def _middle(values: Sequence[float]) -> Interval:

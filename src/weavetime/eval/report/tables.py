@@ -40,8 +40,9 @@ def scores(found: Results) -> Iterator[Block]:
     last = " The last line is a lenient reading of the same replies, which is not the official rule." if read else ""
     yield Text(
         f"By the official rule and aggregation; `{first.total}` is the headline. n counted: the official denominator; "
-        "rows: all questions. 95 % intervals: a bootstrap over whole videos; for a plain share at least Wilson's. "
-        f"`blind` sees no video; `last:4` is a fresh stream fed the newest 4 frames alone.{last}"
+        "rows: all questions. 95 % intervals: a bootstrap over whole videos; for the plain share of a task or of all, "
+        "at least Wilson's. `blind` sees no video; `last:4` is a fresh stream fed the newest 4 frames alone."
+        f"{last}"
     )
 
 
@@ -115,7 +116,7 @@ def paper(found: Results) -> Iterator[Block]:
     rows: list[tuple[Cell, ...]] = []
     for said in published(name, found.head):
         ours = [_percent(s.get(said.figure)) for s in found.summaries.values()]
-        rows.append((f"{said.model} + {said.method}", said.figure, f"{said.value:.2f}", *ours))
+        rows.append((f"{said.model}, {said.method}", said.figure, f"{said.value:.2f}", *ours))
     yield Table(("published", "figure", "percent", *found.summaries), tuple(rows))
     yield Text(f"{SOURCE}. The code published with it differs: {DIFFERS[name]}.")
 
