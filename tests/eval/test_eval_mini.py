@@ -9,14 +9,17 @@ ACCURACY was measured on 2026-11-26, on a CPU, by
 from __future__ import annotations
 
 from math import sqrt
+from pathlib import Path
 
 import torch
 
 import weavetime as wt
-from weavetime.eval.streamworld import Settings, run
+from weavetime.config import StreamConfig
+from weavetime.eval import Run, measure
+from weavetime.eval.benchmarks.streamworld import StreamWorld
 from weavetime.world import NOW
 
-SETTINGS = Settings(window=16, seed=2 * 10**9, limit=300, steps=48, per_stream=30, since=0.25, open=True)
+WORLD = StreamWorld(seed=2 * 10**9, limit=300, steps=48, per_stream=30, since=0.25, open=True)
 ACCURACY = 0.710
 NOW_LEAST = 0.90
 
@@ -24,10 +27,10 @@ NOW_LEAST = 0.90
 def test_mini_answers_as_it_did() -> None:
     torch.set_num_threads(1)
     with wt.load("mini", device="cpu") as engine:
-        rows = list(run(engine, SETTINGS))
-    assert len(rows) == SETTINGS.limit
+        rows = list(measure(engine, Run(WORLD, Path(), WORLD.examples(), StreamConfig(window=16, batch=64))))
+    assert len(rows) == WORLD.limit
     error = sqrt(ACCURACY * (1 - ACCURACY) / len(rows))
     assert sum(row.right for row in rows) / len(rows) >= ACCURACY - 3 * error
     names = {family.__name__ for family in NOW}
-    now = [row.right for row in rows if row.family in names]
+    now = [row.right for row in rows if row.task in names]
     assert sum(now) / len(now) >= NOW_LEAST
