@@ -41,6 +41,8 @@ Out = Annotated[
     Path | None,
     typer.Option(metavar="FILE", help="Keep every row as JSONL; a run that was cut goes on.", show_default=False),
 ]
+Tables = dict[str, dict[str, str]]
+"""What is compared: under a title, each condition's name and what its rows call their mode, the untouched one first."""
 WITH, WITHOUT = "with time prompts", "without time prompts"
 
 
@@ -108,8 +110,8 @@ def order(
     choice = ModelChoice(model, adapter, time_prompts, dtype, device, device_map)
     choices = [choice] if time_prompts is not None else [replace(choice, time_prompts=on) for on in (True, False)]
     said = {"analysis": "order", "clip": clip, "seed": seed}
-    rows, bases = _conditions(plan, choices, orders(clip, seed), out, said)
-    _show(rows, bases, tasks=True)
+    rows, tables = _conditions(plan, choices, orders(clip, seed), out, said)
+    _show(rows, tables, tasks=True)
 
 
 @diagnose.command()
@@ -148,12 +150,12 @@ def position(
     wanted = tuple(t.strip() for t in tasks.split(",")) if tasks else ()
     plan = replace(plan, examples=movable(plan.benchmark, plan.examples, wanted)[:limit])
     choice = ModelChoice(model, adapter, time_prompts, dtype, device, device_map)
-    rows, bases = _conditions(plan, [choice], conditions, out, {"analysis": "position", "places": where})
-    effects = _show([row for row in rows if row.evidence], bases, tasks=False)
+    rows, tables = _conditions(plan, [choice], conditions, out, {"analysis": "position", "places": where})
+    effects = _show([row for row in rows if row.evidence], tables, tasks=False)
     if picture is not None:
         from ..eval.analysis.position import position_plot
 
-        picture.write_text(position_plot(effects, plan.run().names, where))
+        picture.write_text(position_plot(effects, where))
         print(f"drawn in {picture}")
 
 
@@ -211,10 +213,8 @@ def _rates(plan: Plan, fps: tuple[float, ...], engine: Engine) -> tuple[float, .
 def _conditions(
     plan: Plan, choices: Sequence[ModelChoice], conditions: Sequence[Condition], out: Path | None,
     said: Mapping[str, Any],
-) -> tuple[list[Row], dict[str, str]]:  # fmt: skip
-    """Rows of every condition from every model, those in the file first; what is missing is asked. Then for every mode
-    of the rows the one that it is compared with.
-    """
+) -> tuple[list[Row], Tables]:  # fmt: skip
+    """Rows of every condition from every model, those in the file first; what is missing is asked."""
     from ..eval import Row, RowFile
     from ..eval.analysis.arranged import check, labelled, usable
     from ..eval.protocol import about
@@ -230,7 +230,7 @@ def _conditions(
     if left:
         print(f"{left} questions about several stretches of their video are left out")
     kept = RowFile(out, {**head, **said}, about(engine, choices[0].model, choices[0].adapter)) if out else None
-    bases: dict[str, str] = {}
+    tables: Tables = {}
     with kept or nullcontext() as file:
         rows = [Row.of(row) for row in file.rows] if file is not None else []
         done = {row.key for row in rows}
@@ -239,15 +239,15 @@ def _conditions(
             for i, choice in enumerate(choices):
                 engine = engine if i == 0 else load_engine(choice)
                 suffix = f", {WITH if engine.backbone.time_prompts else WITHOUT}" if len(choices) > 1 else ""
-                names = [[labelled(name, c) + suffix for c in conditions] for name in plan.run().names]
-                bases |= {name: mine[0] for mine in names for name in mine}
+                for name in plan.run().names:
+                    tables[name + suffix] = {c.name: labelled(name, c) + suffix for c in conditions}
                 for row in _under(engine, plan.run(engine), conditions, suffix, done):
                     if file is not None:
                         file.add(row.to_dict())
                     rows.append(row)
                     meter.add("answers")
                 engine.close()
-    return rows, bases
+    return rows, tables
 
 
 def _under(
@@ -261,50 +261,51 @@ def _under(
             yield replace(row, mode=row.mode + suffix)
 
 
-def _show(rows: Sequence[Row], bases: Mapping[str, str], *, tasks: bool) -> list[Effect]:
-    """Print accuracy and paired differences of every mode and condition."""
+def _show(rows: Sequence[Row], tables: Tables, *, tasks: bool) -> dict[str, list[Effect]]:
+    """Print accuracy and paired differences by title and condition."""
     from ..eval.analysis.effects import common, effect
 
     found = common(rows)
-    if found.keys() < bases.keys() or not all(found.values()):
+    names = {name for table in tables.values() for name in table.values()}
+    if not names <= found.keys() or not all(found.values()):
         raise DataError("no question was answered under every condition")
     lost = len({row.id for row in rows}) - len(next(iter(found.values())))
     if lost:
         print(f"{lost} questions without an answer, or without a frame of their evidence, are left out")
-    effects = [effect(name, found[name], found[base] if name != base else None) for name, base in bases.items()]
-    console = Console(highlight=False, soft_wrap=True)
-    console.print(_effects(effects))
-    if tasks:
-        for base in dict.fromkeys(bases.values()):
-            console.print()
-            console.print(_by_task({name: found[name] for name, other in bases.items() if other == base}))
+    console, effects = Console(highlight=False, soft_wrap=True), {}
+    for title, table in tables.items():
+        untouched, *others = ((short, found[name]) for short, name in table.items())
+        mine = [effect(*untouched), *(effect(short, changed, untouched[1]) for short, changed in others)]
+        effects[title] = mine
+        console.print(_effects(title, mine))
+        if tasks:
+            console.print(_by_task({short: found[name] for short, name in table.items()}))
     return effects
 
 
-def _effects(effects: Sequence[Effect]) -> Table:
-    table = Table(box=None, pad_edge=False)
-    for title in ("", "n", "accuracy", "95 %", "difference", "95 %", "evidence read"):
-        table.add_column(title, justify="left" if not title else "right")
+def _effects(title: str, effects: Sequence[Effect]) -> Table:
+    """Accuracy and change with their 95 % intervals; the share of the evidence that was read."""
+    table = Table(box=None, pad_edge=False, title=title, title_justify="left")
+    for name in ("", "n", "accuracy", "change", "recall"):
+        table.add_column(name, justify="right" if name else "left")
     for e in effects:
         low, high = e.spread
-        change = [""] * 2
+        change = ""
         if e.difference is not None:
             d, least, most = e.difference
-            change = [f"{d:+.3f}", f"{least:+.3f} to {most:+.3f}"]
+            change = f"{d:+.2f} " + (f"({least:+.2f} to {most:+.2f})" if e.videos > 1 else "(one video)")
         recall = "–" if e.recall is None else f"{e.recall:.2f}"
-        table.add_row(e.name, f"{e.n:,}", f"{e.accuracy:.3f}", f"{low:.3f} to {high:.3f}", *change, recall)
+        table.add_row(e.name, f"{e.n:,}", f"{e.accuracy:.2f} ({low:.2f}–{high:.2f})", change, recall)
     return table
 
 
 def _by_task(found: Mapping[str, Sequence[Row]]) -> Table:
     """Right answers by task: the untouched condition in full, of the others what they change."""
     table = Table(box=None, pad_edge=False)
-    table.add_column("right answers")
-    table.add_column("n", justify="right")
+    for name in ("", "n", *found):
+        table.add_column(name, justify="right" if name else "left")
     counts = [Counter(row.task for row in mine if row.right) for mine in found.values()]
     every = Counter(row.task for row in next(iter(found.values())))
-    for name in found:
-        table.add_column(name, justify="right")
     for task, n in sorted(every.items()):
         first, *others = (count[task] for count in counts)
         table.add_row(task, str(n), str(first), *(f"{other - first:+d}" for other in others))

@@ -14,8 +14,8 @@ from .evidence import evidence_read
 @dataclass(frozen=True, slots=True)
 class Effect:
     """Rows of one condition. spread: 95 % interval of the accuracy (Wilson). difference: to the same questions
-    untouched, with its 95 % interval (a bootstrap over videos); None of the untouched itself. recall: share of the
-    evidence read, mean over layers; None where none is annotated.
+    untouched, with its 95 % interval (a bootstrap over videos, which says nothing where there is one); None of the
+    untouched itself. recall: share of the evidence read, mean over layers; None where none is annotated.
     """
 
     name: str
@@ -24,6 +24,7 @@ class Effect:
     spread: Span
     difference: tuple[float, float, float] | None
     recall: float | None
+    videos: int
 
     @property
     def accuracy(self) -> float:
@@ -37,7 +38,8 @@ def effect(name: str, rows: Sequence[Row], untouched: Sequence[Row] | None = Non
     right = sum(row.right for row in mine.values())
     recalls = [found.recall for found in map(evidence_read, mine.values()) if found is not None]
     recall = sum(recalls) / len(recalls) if recalls else None
-    return Effect(name, len(mine), right, wilson(right, len(mine)), _difference(mine, untouched), recall)
+    change, videos = _difference(mine, untouched), len({row.video for row in mine.values()})
+    return Effect(name, len(mine), right, wilson(right, len(mine)), change, recall, videos)
 
 
 def _difference(mine: dict[str, Row], untouched: Sequence[Row] | None) -> tuple[float, float, float] | None:

@@ -6,7 +6,7 @@ StreamWorld, colour or place of a card that came once; of an annotated benchmark
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from ...errors import DataError
 from ...pictures import Axis, Line, lines
@@ -16,7 +16,7 @@ from .effects import Effect
 from .evidence import meets
 
 PLACES = (0.0, 0.25, 0.5, 0.75, 1.0)
-UNTOUCHED = "evidence where it was"
+UNTOUCHED = "where it was"
 TIMELESS = ("past_attribute", "past_position")
 ORDINAL = ("the first time", "the last time")
 
@@ -33,7 +33,7 @@ def positions(places: Iterable[float] = PLACES) -> tuple[Condition, ...]:
 
 def place_name(place: float) -> str:
     """How rows call a place."""
-    return f"evidence at {100 * place:g} %"
+    return f"at {100 * place:g} %"
 
 
 def _to(place: float) -> Arrange:
@@ -62,14 +62,13 @@ def movable(benchmark: Benchmark, examples: Sequence[Example], tasks: Sequence[s
     return kept
 
 
-def position_plot(effects: Iterable[Effect], modes: Sequence[str], places: Sequence[float]) -> str:
-    """Accuracy by place with 95 % intervals, a line a mode, as SVG; the first mode's untouched accuracy beside it."""
-    found = {e.name: e for e in effects}
+def position_plot(effects: Mapping[str, Sequence[Effect]], places: Sequence[float]) -> str:
+    """Accuracy by place with 95 % intervals, a line for each mode, as SVG. effects: of a mode, in the order of
+    `positions(places)`.
+    """
     drawn = []
-    for mode in modes:
-        mine = [found[f"{mode}, {place_name(place)}"] for place in places]
-        points = [(place, e.accuracy) for place, e in zip(places, mine, strict=True)]
-        drawn.append(Line(mode, points, spread=[e.spread for e in mine]))
-    was = found[f"{modes[0]}, {UNTOUCHED}"].accuracy
-    drawn.append(Line("where it was", [(min(places), was), (max(places), was)], flat=True))
-    return lines(Axis("place of the evidence in the video", [(p, f"{100 * p:g} %") for p in places]), "accuracy", drawn)
+    for mode, (_, *elsewhere) in effects.items():
+        points = [(place, e.accuracy) for place, e in zip(places, elsewhere, strict=True)]
+        drawn.append(Line(mode, points, spread=[e.spread for e in elsewhere]))
+    ticks = [(place, f"{100 * place:g} %") for place in places]
+    return lines(Axis("place of the evidence in the video", ticks), "accuracy", drawn)
