@@ -1,4 +1,4 @@
-"""`data check NAME DIR` on small folders: whole, and with videos missing, broken, cut off or too short, or rows gone."""
+"""`data check NAME DIR` on small folders: whole, and with videos missing, broken, cut off, too short, or rows gone."""
 
 from __future__ import annotations
 

@@ -132,7 +132,7 @@ def check(
         typer.Argument(metavar="FILE_OR_DIR|NAME", help="A training file, a folder of them, or a benchmark's name."),
     ],
     folder: Annotated[
-        Path | None, typer.Argument(metavar="[DIR]", help="With a name: the benchmark's folder.", show_default=False)
+        Path | None, typer.Argument(metavar="DIR", help="With a name: the benchmark's folder.", show_default=False)
     ] = None,
     video_root: Annotated[
         Path | None,
