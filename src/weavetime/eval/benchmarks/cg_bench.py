@@ -24,7 +24,8 @@ Totals: the mean, and for overlap rec@IoU too, the mean share of overlaps that r
 (stat_with_key.py of the same repository, read in a copy). Sub-categories are not in the official print. acc@IoU needs
 two runs and is not computed.
 
-Data: gated; MIT by a copy of its card, its repository states none. Not verified: the whole file (17 of its rows were at hand), published totals.
+Data: gated; MIT by a copy of its card, its repository states none. Not verified: the whole file (17 of its rows were
+at hand), published totals.
 """
 
 from __future__ import annotations
