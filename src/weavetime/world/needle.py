@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from copy import copy
 
+from ..errors import WorldError
 from .questions import Asked, Moment, about
 from .script import CROWD, PLACES, Script, Visit, held_out
 from .sprites import COLOURS, KINDS
@@ -34,16 +35,17 @@ def with_visit(script: Script, visit: Visit) -> Script:
 def hidden(script: Script, depth: float, rng: random.Random) -> tuple[Script, Visit]:
     """The script with a needle at a depth from 0, the start, to 1, over just before the last step.
 
-    The needle is of a kind that the script shows least, hence mostly never.
+    The needle is of a kind that the script shows least, hence mostly never. Raises WorldError for a stream too short.
     """
+    if script.steps < 2 * STAY:
+        raise WorldError(f"a stream with a needle has at least {2 * STAY} steps, got {script.steps}")
     kinds = rng.sample(range(len(KINDS)), len(KINDS))
     kind = min(kinds, key=[v.kind for v in script.visits].count)
-    start = round(depth * max(0, script.steps - 1 - STAY))
-    end = min(start + STAY, script.steps - 1)
+    start = round(depth * (script.steps - 1 - STAY))
     colours = [c for c in range(len(COLOURS)) if script.split == "new" or not held_out(kind, c)]
     place, colour = rng.randrange(len(PLACES)), rng.choice(colours)
     jitter = (rng.uniform(-0.03, 0.03), rng.uniform(-0.03, 0.03))
-    needle = Visit(kind, start, end, ((start, place),), ((start, colour),), jitter)
+    needle = Visit(kind, start, start + STAY, ((start, place),), ((start, colour),), jitter)
     return with_visit(script, needle), needle
 
 
