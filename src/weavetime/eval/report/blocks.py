@@ -93,10 +93,14 @@ h3 { margin: 2rem 0 .5rem }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .9rem; overflow-wrap: normal }
 th, td { padding: .35rem .7rem; border-bottom: 1px solid var(--rule); text-align: right; vertical-align: top;
   white-space: nowrap }
-th:first-child, td:first-child { text-align: left; position: sticky; left: 0; background: var(--paper) }
+th:first-child, td:first-child { text-align: left; position: sticky; left: 0; background: var(--paper);
+  white-space: normal; min-width: 6rem; max-width: 12rem }
 table.left td, table.left th { text-align: left; white-space: normal; overflow-wrap: anywhere }
 table.left td:first-child { min-width: 7.5rem; color: var(--soft) }
-thead th { color: var(--soft); font-weight: 600 } tr.strong td { font-weight: 700; background: var(--panel) }
+thead th { color: var(--soft); font-weight: 600; white-space: normal; overflow-wrap: break-word; min-width: 4.5rem;
+  max-width: 9rem; vertical-align: bottom }
+@media (max-width: 40rem) { th, td { padding: .35rem .4rem } table { font-size: .85rem } }
+ tr.strong td { font-weight: 700; background: var(--panel) }
 small { display: block; color: var(--soft); font-weight: 400; font-size: .78rem }
 .loud { border-left: 4px solid var(--loud); background: var(--loud-paper); color: var(--loud); padding: .6rem .9rem;
   margin: .5rem 0; font-weight: 600 }
@@ -126,7 +130,7 @@ def _html(block: Block) -> str:
             return f"<p{_class('loud', block.loud)}>{_marked(block.text)}</p>"
         case Figure():
             return f"<figure>{block.svg}<figcaption>{_marked(block.says)}</figcaption></figure>"
-    header = "".join(f"<th>{_marked(name)}</th>" for name in block.header)
+    header = "".join(f"<th>{re.sub(r'(?=[(])|(?<=,)', '<wbr>', _marked(name))}</th>" for name in block.header)
     rows = "".join(
         f"<tr{_class('strong', i in block.strong)}>{''.join(map(_cell, row))}</tr>\n"
         for i, row in enumerate(block.rows)

@@ -27,10 +27,10 @@ def distance(found: Results) -> Iterator[Block]:
     each = {mode: distance_bins(rows, edges) for mode, rows in known.items()}
     names = [_bin_name(i, edges) for i in range(len(edges) + 1)]
     rows = [
-        (name, count(len(b[i].rows) for b in each.values()), *(share(b[i].rows) for b in each.values()))
+        (name, *(share(b[i].rows) for b in each.values()), count(len(b[i].rows) for b in each.values()))
         for i, name in enumerate(names)
     ]
-    yield Table(("evidence", "n", *each), tuple(rows))
+    yield Table(("evidence", *each, "n"), tuple(rows))
     yield Text(
         "Seconds from the question back to the end of the piece of evidence farthest back; accuracy over questions."
     )
@@ -98,7 +98,7 @@ def gate(found: Results) -> Iterator[Block]:
         bins = gate_bins([row for row in found.kept(mode) if row.counted])
         drawn = [Bar(b.low, b.high, b.right, len(b.rows) - b.right) for b in bins]
         delta = found.delta(mode)
-        mark = None if delta is None or not 0 <= delta <= 1 else (delta, f"δ {delta:g}")
+        mark = None if delta is None or not 0 < delta <= 1 else (delta, f"δ {delta:g}")
         plot = bars(Axis("gate (0 sure, 1 unsure)"), "questions", drawn, mark)
         yield Figure(f"{_file(found, mode)}-gate", plot, f"Gate of {mode}: answers right and wrong.")
         rows = [
@@ -125,7 +125,8 @@ def _over_delta(found: Results, mode: str) -> Iterator[Block]:
     always, present = ({row.id: row for row in found.kept(m)} for m in (mode, "window"))
     rows: list[tuple[Cell, ...]] = []
     points: list[tuple[float, float]] = []
-    for delta in sorted({least, *(d for d in DELTAS if d >= least)}):
+    own = found.head.get("model", {}).get("delta") or least
+    for delta in sorted({least, *(d for d in (*DELTAS, own) if d >= least)}):
         joined = list(at_delta(always, present, delta).values())
         counted = [row for row in joined if row.counted]
         if not counted:
@@ -144,7 +145,8 @@ def _over_delta(found: Results, mode: str) -> Iterator[Block]:
     points = sorted(points)
     others = [m for m in found.answered if m != mode and not m.startswith("weavetime")]
     flats = [(m, accuracy(mine)) for m in others if (mine := [r for r in found.kept(m) if r.counted])]
-    drawn = [Line(f"{mode} over δ", points), *(Line(m, [(0.0, y), (1.0, y)], flat=True) for m, y in flats)]
+    curve = Line(f"{mode.partition('(')[0]} over δ", points)
+    drawn = [curve, *(Line(m, [(0.0, y), (1.0, y)], flat=True) for m, y in flats)]
     svg = lines(Axis("share of answers that recalled"), "accuracy", drawn)
     yield Figure(f"{_file(found, mode)}-delta", svg, "Accuracy against the share of answers that recalled, over δ.")
     official = found.summaries[mode].total

@@ -29,14 +29,14 @@ def scores(found: Results) -> Iterator[Block]:
         each = {mode: s.score(name) if name in s else None for mode, s in summaries.items()}
         known = [score for score in each.values() if score is not None]
         cells = [_figure(found, mode, name) for mode in each]
-        rows.append((name, count(s.n for s in known), count(s.rows for s in known), *cells))
+        rows.append((name, *cells, count(s.n for s in known), count(s.rows for s in known)))
     strong = frozenset(i for i, name in enumerate(names) if name == first.total)
     lenient = {mode: tolerant(found.kept(mode)) for mode in summaries}
     if read := [s for s in lenient.values() if s is not None]:
         cells = [NONE if s is None or s.value is None else f"{s.value:.3f}" for s in lenient.values()]
-        rows.append(("tolerant reading", count(s.n for s in read), count(s.rows for s in read), *cells))
+        rows.append(("tolerant reading", *cells, count(s.n for s in read), count(s.rows for s in read)))
     yield Heading("Scores", 3)
-    yield Table(("task", "n counted", "rows", *summaries), tuple(rows), strong)
+    yield Table(("task", *summaries, "n counted", "rows"), tuple(rows), strong)
     last = " The last line is a lenient reading of the same replies, which is not the official rule." if read else ""
     yield Text(
         f"By the official rule and aggregation; `{first.total}` is the headline. n counted: the official denominator; "
