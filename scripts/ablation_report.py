@@ -13,13 +13,13 @@ from typing import Any
 from ablation_plot import Line, plot
 
 from weavetime.eval import Row, evidence_scores, paired, wilson
+from weavetime.eval.curves import DELTAS, at_delta
 from weavetime.eval.scoring import load_rows
 from weavetime.world import FAMILIES, NOW
 
 ALWAYS, REKV, WINDOW, METHOD = "weavetime(delta=0)", "rekv", "window", "weavetime"
 WINDOWS = 16  # steps a window
 NOWS = {f.__name__ for f in NOW}
-DELTAS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.01)
 
 
 @dataclass
@@ -34,9 +34,7 @@ class Measured:
 
     def at(self, delta: float) -> dict[str, Row]:
         """What weavetime answers at a threshold: its own second look where the gate reaches it, else the window's."""
-        always, present = self.modes[ALWAYS], self.modes[WINDOW]
-        sure = {key for key, row in always.items() if not (row.recalled and row.gate is not None and row.gate >= delta)}
-        return {key: present[key] if key in sure else always[key] for key in always.keys() & present.keys()}
+        return at_delta(self.modes[ALWAYS], self.modes[WINDOW], delta)
 
     def complete(self) -> Measured:
         """With weavetime at the model's own threshold among the modes."""

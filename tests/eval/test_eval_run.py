@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from tests.video.made_clips import make_clip, steady
@@ -15,10 +15,10 @@ from tests.video.made_clips import make_clip, steady
 import weavetime as wt
 from weavetime.config import StreamConfig
 from weavetime.errors import DataError, ModeError
-from weavetime.eval import Benchmark, Example, Grade, Row, Run, Summary, measure
+from weavetime.eval import Benchmark, Example, Grade, Judge, Row, Run, Summary, Verdict, measure
 from weavetime.eval.base import Ask, Span, by_task, mean
 from weavetime.eval.run import groups
-from weavetime.eval.scoring import by_mode, from_responses, rescored, summary
+from weavetime.eval.scoring import by_mode, from_responses, judged_rows, load_rows, rescored, summary, write_rows
 from weavetime.types import Answer
 
 MODES = ("weavetime", "window", "rekv:2", "blind", "last:2", "oracle")
@@ -345,3 +345,54 @@ def test_responses_of_another_system(root: Path, tmp_path: Path) -> None:
             from_responses(Made(), examples, path)
     with pytest.raises(DataError, match="cannot be read"):
         from_responses(Made(), examples, tmp_path / "none.jsonl")
+
+
+class Open(Made):
+    """Answers in free words; one of them is not public."""
+
+    name = "open"
+    open_answers = True
+
+    def read(self, root: Path, partial: bool) -> Iterator[Example]:
+        for example in super().read(root, partial):
+            yield replace(example, gold=None if example.id == "whole" else "a cup")
+
+
+def test_what_is_not_public_is_never_counted(root: Path) -> None:
+    whole = next(e for e in Open().examples(root) if e.id == "whole")
+    assert not Row.graded(Open(), whole, "window", None, problem="no such file").counted
+
+
+def test_scored_rows_are_written_whole_or_not_at_all(rows: list[Row], tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "rows.jsonl"
+    write_rows(path, {"benchmark": "made"}, rows)
+    assert load_rows(path, "made") == ({"benchmark": "made"}, rows)
+    with pytest.raises(DataError, match="is there already"):
+        write_rows(path, {"benchmark": "made"}, rows)
+    with pytest.raises(DataError, match="holds rows of made, not of other"):
+        load_rows(path, "other")
+    with pytest.raises(TypeError):
+        write_rows(tmp_path / "bad.jsonl", {"benchmark": {1, 2}}, rows)
+    assert [p.name for p in tmp_path.iterdir()] == ["deep"]
+
+
+def test_a_judge_adds_its_parts(root: Path) -> None:
+    rows = from_lines(root, {"late": "one cup", "early": None, "together": "a hat"})
+    found = {row.id: row for row in judged_rows(Open(), rows, cast(Judge, Cups()))}
+    assert found["late"].parts == {"judge": 1.0, "judge_score": 5.0}
+    assert found["together"].parts == {"judge": 0.0, "judge_score": 1.0}
+    assert found["early"].parts["judge"] == 0.0
+    assert [r.parts for r in rescored(Open(), found.values())] == [r.parts for r in found.values()]
+
+
+class Cups:
+    """A judge to whom everything with a cup in it is right."""
+
+    workers = 2
+
+    def grade(self, question: str, gold: str, response: str) -> Verdict:
+        return Verdict("cup" in response, 5.0 if "cup" in response else 1.0, response)
+
+
+def from_lines(root: Path, said: dict[str, Any]) -> list[Row]:
+    return [Row.graded(Open(), e, "window", said[e.id]) for e in Open().examples(root) if e.id in said]

@@ -3,23 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import pairwise
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from weavetime.eval import evidence_scores, paired, wilson
-from weavetime.eval.scores import by_family, runs
 
 
 @dataclass
 class Rowlike:
     evidence: tuple[tuple[float, float], ...]
     read: tuple[tuple[tuple[float, float], ...], ...]
-    family: str = "first"
-    right: bool = True
-    recalled: bool = False
 
 
 def test_evidence_by_hand() -> None:
@@ -33,13 +26,6 @@ def test_evidence_by_hand() -> None:
     blind = evidence_scores(Rowlike(row.evidence, ((),)))
     assert blind is not None
     assert (blind.recall, blind.precision) == (0.0, None)
-
-
-@given(st.sets(st.integers(0, 30)))
-def test_runs_hold_the_same_steps(steps: set[int]) -> None:
-    found = runs(sorted(steps))
-    assert [i for a, b in found for i in range(a, b)] == sorted(steps)
-    assert all(b < c for (_, b), (c, _) in pairwise(found))
 
 
 @pytest.mark.parametrize(
@@ -62,16 +48,6 @@ def test_pairs() -> None:
     assert paired(a, a, list(range(100))) == (0, 0, 0)
     with pytest.raises(ValueError, match="same questions"):
         paired(a, b[1:], list(range(100)))
-
-
-def test_lines_by_family() -> None:
-    read = (((0, 4),),)
-    rows = [Rowlike(((1, 2),), read, "last"), Rowlike(((8, 9),), read, "first", False, True), Rowlike((), read)]
-    first, last, whole = by_family(rows)
-    assert (first.family, first.n, first.right, first.recalled) == ("first", 2, 1, 0.5)
-    assert (first.recall, first.precision) == (0.0, 0.0)
-    assert (last.family, last.accuracy, last.recall, last.precision) == ("last", 1.0, 1.0, 0.25)
-    assert (whole.family, whole.n, whole.recall) == ("all", 3, 0.5)
 
 
 def test_evidence_in_seconds() -> None:

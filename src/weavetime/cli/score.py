@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ..errors import DataError
 from .eval import AllowMissing, Partial, Variants, variants
+
+if TYPE_CHECKING:
+    from ..eval import Benchmark, Row
 
 
 def score(
@@ -27,16 +30,40 @@ def score(
     variant: Variants = None,
     partial: Partial = False,
     allow_missing: AllowMissing = False,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write the scored rows, for `report` and `compare`.", show_default=False),
+    ] = None,
+    judge: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="Have open answers judged by the model behind this OpenAI-compatible address, as in http://host/v1.",
+            show_default=False,
+            rich_help_panel="Judge",
+        ),
+    ] = None,
+    judge_model: Annotated[
+        str, typer.Option(metavar="NAME", help="What the server calls the model.", rich_help_panel="Judge")
+    ] = "",
+    judge_key: Annotated[
+        str,
+        typer.Option(
+            metavar="VARIABLE", help="The environment variable that holds the API key.", rich_help_panel="Judge"
+        ),
+    ] = "",
 ) -> None:
     """Score rows again by the official rule, or the responses of any other system."""
     from ..eval import load
-    from ..eval.scoring import from_responses, load_rows, rescored
+    from ..eval.scoring import from_responses, load_rows, rescored, write_rows
     from .figures import show
 
     if (results is None) == (responses is None):
         raise DataError("give either a results file, or --responses FILE with --data DIR")
+    head: dict[str, Any] = {"benchmark": load(name).name}
     if responses is not None:
         benchmark = load(name, **variants(variant))
+        head |= {"variants": variants(variant), "about": {"responses": str(responses)}}
         if data is None and benchmark.name != "streamworld":
             raise DataError("--responses needs --data DIR: the annotation that the ids are of")
         rows = from_responses(benchmark, benchmark.examples(data or ".", partial=partial), responses)
@@ -47,4 +74,25 @@ def score(
         rows = list(rescored(benchmark, rows))
     if not rows:
         raise DataError(f"{results} holds no row yet")
+    if judge is not None:
+        rows, about = _judged(benchmark, rows, judge, judge_model, judge_key)
+        head["about"] = {**head.get("about", {}), "judge": about}
+    if out is not None:
+        write_rows(out, head, rows)
     show(benchmark, rows, allow_missing=allow_missing)
+
+
+def _judged(
+    benchmark: Benchmark, rows: list[Row], url: str, model: str, key: str
+) -> tuple[list[Row], dict[str, object]]:
+    from ..eval.judge import Judge
+    from ..eval.scoring import judged_rows
+    from .meter import bar
+
+    judge = Judge(endpoint=url, model=model, key=key)
+    found = []
+    with bar("judging", len(rows)) as told:
+        for row in judged_rows(benchmark, rows, judge):
+            found.append(row)
+            told(len(found))
+    return found, judge.to_dict()

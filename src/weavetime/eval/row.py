@@ -105,9 +105,14 @@ def _tuples(x: Any) -> Any:
 
 
 def regrade(benchmark: Benchmark, example: Example, response: Any, problem: str = "") -> Grade:
-    """The official grade; of a row that could not be answered, wrong and counted whatever the rule says of silence."""
+    """The official grade; of a row that could not be answered, wrong and counted whatever the rule says of silence.
+
+    An example whose answer is not public is never counted.
+    """
     grade = benchmark.grade(example, None if problem else response)
-    return Grade(0.0, True, dict.fromkeys(grade.parts, 0.0), grade.task) if problem else grade
+    if not problem:
+        return grade
+    return Grade(0.0, example.gold is not None, dict.fromkeys(grade.parts, 0.0), grade.task)
 
 
 def spans_read(blocks: Sequence[Sequence[int]], times: Sequence[float], ends: Sequence[float]) -> Any:

@@ -9,10 +9,6 @@ from typing import Protocol
 
 import numpy as np
 
-from ..world import FAMILIES
-
-Run = tuple[int, int]
-"""Steps [first, stop)."""
 Span = tuple[float, float]
 """Seconds [start, end)."""
 Z = 1.959964  # of a 95 % interval
@@ -28,17 +24,6 @@ class Seen(Protocol):
     def read(self) -> Sequence[Sequence[Span]]: ...
 
 
-class Read(Seen, Protocol):
-    """What is needed of a row here."""
-
-    @property
-    def family(self) -> str: ...
-    @property
-    def right(self) -> bool: ...
-    @property
-    def recalled(self) -> bool: ...
-
-
 @dataclass(frozen=True, slots=True)
 class EvidenceScores:
     """recall: share of the evidence's spans of which something was read. precision: share of the time read that lies
@@ -49,17 +34,6 @@ class EvidenceScores:
     precision: float | None
     recall_union: float
     precision_union: float | None
-
-
-def runs(steps: Iterable[int]) -> tuple[Run, ...]:
-    """Ascending numbers as stretches [first, stop)."""
-    found: list[Run] = []
-    for i in steps:
-        if found and found[-1][1] == i:
-            found[-1] = (found[-1][0], i + 1)
-        else:
-            found.append((i, i + 1))
-    return tuple(found)
 
 
 def evidence_scores(row: Seen) -> EvidenceScores | None:
@@ -99,45 +73,6 @@ def _merged(spans: Iterable[Span]) -> list[Span]:
         else:
             found.append((start, end))
     return found
-
-
-@dataclass(frozen=True, slots=True)
-class Line:
-    """A family's figures. recalled: share that looked back. recall, precision: means over layers; None where no
-    question of the family has evidence.
-    """
-
-    family: str
-    n: int
-    right: int
-    recalled: float
-    recall: float | None
-    precision: float | None
-
-    @property
-    def accuracy(self) -> float:
-        """Share of right answers."""
-        return self.right / self.n
-
-
-def line(family: str, rows: Sequence[Read]) -> Line:
-    """The figures of rows, at least one."""
-    scores = [s for s in map(evidence_scores, rows) if s is not None]
-    precisions = [s.precision for s in scores if s.precision is not None]
-    return Line(
-        family=family,
-        n=len(rows),
-        right=sum(row.right for row in rows),
-        recalled=sum(row.recalled for row in rows) / len(rows),
-        recall=sum(s.recall for s in scores) / len(scores) if scores else None,
-        precision=sum(precisions) / len(precisions) if precisions else None,
-    )
-
-
-def by_family(rows: Sequence[Read]) -> list[Line]:
-    """A line for each family, in the order of FAMILIES, then one for all."""
-    found = [[row for row in rows if row.family == family] for family in FAMILIES]
-    return [*(line(mine[0].family, mine) for mine in found if mine), line("all", rows)]
 
 
 def wilson(right: float, n: int) -> tuple[float, float]:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ..errors import DataError
-from .base import Benchmark, Example, Score, Summary
+from .base import Benchmark, Example, Grade, Score, Summary
+from .judge import Judge, judged
 from .row import Row, regrade
 from .rows import read_rows
 
+JUDGED = "judge"  # what the names of a judge's parts begin with
 OTHER = "responses"
 """The mode of rows that another system answered."""
 
@@ -43,9 +46,35 @@ def rescored(benchmark: Benchmark, rows: Iterable[Row]) -> Iterator[Row]:
     """The same responses under the rule as it is now. Parts that a judge added stay."""
     for row in rows:
         grade = regrade(benchmark, row.example, row.response, row.problem)
-        found = {"value": grade.value, "counted": grade.counted, "parsed": grade.parsed}
-        parts = {**row.parts, **grade.parts}
-        yield replace(row, **found, parts=parts, tolerant=benchmark.tolerant(row.example, row.response))
+        kept = {name: value for name, value in row.parts.items() if name.startswith(JUDGED)}
+        yield _regraded(benchmark, row, replace(grade, parts={**grade.parts, **kept}))
+
+
+def judged_rows(benchmark: Benchmark, rows: Sequence[Row], judge: Judge) -> Iterator[Row]:
+    """The same rows with a judge's parts, those of an earlier judge gone. Raises JudgeError (judge.py)."""
+    pairs = ((row.example, None if row.problem else row.response) for row in rows)
+    for row, grade in zip(rows, judged(benchmark, pairs, judge), strict=True):
+        yield _regraded(benchmark, row, replace(grade, counted=True) if row.problem else grade)
+
+
+def _regraded(benchmark: Benchmark, row: Row, grade: Grade) -> Row:
+    found = {"value": grade.value, "counted": grade.counted, "parsed": grade.parsed, "parts": dict(grade.parts)}
+    return replace(row, **found, tolerant=benchmark.tolerant(row.example, row.response))
+
+
+def write_rows(path: Path, head: Mapping[str, Any], rows: Iterable[Row]) -> None:
+    """A results file of these rows, whole or not at all. Raises DataError where there is one already."""
+    if path.exists():
+        raise DataError(f"{path} is there already: name another file")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.part{os.getpid()}")
+    try:
+        with part.open("w", encoding="utf-8") as file:
+            for line in (head, *(row.to_dict() for row in rows)):
+                file.write(json.dumps(line, ensure_ascii=False) + "\n")
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def load_rows(path: Path, benchmark: str | None = None) -> tuple[dict[str, Any], list[Row]]:
