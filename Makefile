@@ -1,4 +1,4 @@
-# make demo · make test · make breaks · make lint. Another Python: make test PYTHON=python3.12 (its own .venv-python3.12).
+# make demo · make test · make breaks · make lint · make test-lmms. Another Python: make test PYTHON=python3.12 (its own .venv-python3.12).
 PYTHON ?= python3
 VENV ?= .venv$(if $(filter-out python3,$(PYTHON)),-$(notdir $(PYTHON)))
 PY := $(VENV)/bin/python
@@ -7,7 +7,7 @@ PYTEST := $(PY) -m pytest -p tests.plugin_skips
 OLDEST := 5.17.0
 OLDEST_PACKAGES := transformers==$(OLDEST) huggingface_hub==1.33.0 httpx==0.28.1 httpcore==1.0.9 certifi
 
-.PHONY: env demo test test-new test-oldest breaks lint clips clean
+.PHONY: env demo test test-new test-oldest test-lmms breaks lint clips clean
 .NOTPARALLEL:
 
 env: $(VENV)/.installed
@@ -35,6 +35,21 @@ test-new: env clips
 test-oldest: clips $(VENV)/oldest/.installed
 	PYTHONPATH=$(VENV)/oldest $(PY) -c 'import transformers as t; assert t.__version__ == "$(OLDEST)", t.__version__'
 	PYTHONPATH=$(VENV)/oldest $(PYTEST) -m exact
+
+# lmms-eval pins other versions: an environment of its own (2.4 GB, some minutes), which `make test` does without.
+LMMS := $(abspath $(VENV))-lmms
+LMMS_PACKAGES := lmms-eval==0.7.3
+
+$(LMMS)/.installed: pyproject.toml constraints.txt Makefile
+	test -x $(LMMS)/bin/python || $(PYTHON) -m venv $(LMMS)
+	grep -v '^av==' constraints.txt > $(LMMS)/constraints.txt
+	$(LMMS)/bin/python -m pip install --quiet --disable-pip-version-check -c $(LMMS)/constraints.txt $(LMMS_PACKAGES) -e '.[lmms]' pytest pytest-timeout
+# A torchvision that was built for another torch breaks transformers, which does without.
+	$(LMMS)/bin/python -c 'import torchvision' 2>/dev/null || $(LMMS)/bin/python -m pip uninstall --quiet --yes torchvision
+	touch $@
+
+test-lmms: $(LMMS)/.installed
+	$(LMMS)/bin/python -m pytest -p no:cacheprovider tests/integrations/lmms/check_lmms.py
 
 breaks: env clips
 	$(PY) tests/breaks/run.py

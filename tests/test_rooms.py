@@ -36,6 +36,7 @@ ARROWS: dict[str, set[str]] = {
     "eval": {"loading", "world", "pictures", "data"},
     "train": {"loading", "world", "eval", "data"},
     "serve": {"loading"},
+    "integrations": {"loading"},
     # The command line reaches any room, but inside its functions: `weavetime --help` loads no model code.
     "cli": {"config"},
 }

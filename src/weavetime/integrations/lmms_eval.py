@@ -38,7 +38,8 @@ log = logging.getLogger(__name__)
 @dataclass(frozen=True, kw_only=True)
 class Settings:
     """What stands in --model_args. k, delta: of the mode. window: blocks, or `none`. max_frames: most frames of one
-    video, spread over it; None for as many as fps gives. batch: frames encoded per call. batch_size: questions about
+    video, spread over it; None for as many as fps gives. prefix: what every answer is made to begin with, as in
+    `Best option: (`; it is no part of the answer. batch: frames encoded per call. batch_size: questions about
     one moment answered at once. The others are as in `weavetime.load`.
     """
 
@@ -55,6 +56,7 @@ class Settings:
     window: int | str | None = None
     fps: float = STREAM.fps
     max_frames: int | None = None
+    prefix: str = ""
     batch: int = STREAM.batch
     batch_size: int = 1
     max_batch_size: int | None = None  # of lmms-eval's automatic batches, which there are none of
@@ -127,7 +129,8 @@ class WeaveTime(lmms):  # type: ignore[misc]  # lmms-eval is untyped
         if unknown := said.keys() - {f.name for f in fields(Settings)}:
             known = ", ".join(f.name for f in fields(Settings))
             raise ModelError(f"weavetime takes no {', '.join(sorted(unknown))}: there are {known}")
-        self.settings = Settings(**said)
+        size = str(said.get("batch_size"))  # from lmms-eval's own command line it comes as text
+        self.settings = Settings(**said | ({"batch_size": int(size)} if size.isdecimal() else {}))
         self.mode = self.settings.asked()
         self.engine = self.settings.load()
         self.unread = 0  # requests whose video could not be read
@@ -214,6 +217,7 @@ class WeaveTime(lmms):  # type: ignore[misc]  # lmms-eval is untyped
                 for asked in moment:
                     alike.setdefault(asked.decoding, []).append(asked)
                 for decoding, every in alike.items():
+                    decoding = replace(decoding, prefix=str(self.settings.prefix))
                     for some in (every[i : i + self.batch_size] for i in range(0, len(every), self.batch_size)):
                         questions = [asked.question for asked in some]
                         answers = stream.ask_all(questions, mode=self.mode, decoding=decoding)
