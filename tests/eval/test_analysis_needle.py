@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +15,13 @@ import weavetime as wt
 from weavetime.cli import main
 from weavetime.config import StreamConfig
 from weavetime.errors import DataError
-from weavetime.eval import Row, Run, measure
+from weavetime.eval import Grade, Row, Run, measure
+from weavetime.eval.analysis.haystack import Haystack
 from weavetime.eval.analysis.needle import Needle, found, needle_picture
 from weavetime.pictures import Map, heat_maps
 from weavetime.pictures.heat import DARK, LIGHT, blend
-from weavetime.world import KINDS, Renderer
+from weavetime.world import KINDS, Renderer, Script, with_needle
+from weavetime.world.write import write_video
 
 SMALL = Needle(lengths=(16, 40), depths=(0.0, 0.5, 1.0), per_cell=2, open=True, seed=8)
 
@@ -107,3 +110,72 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeyp
     with pytest.raises(SystemExit):
         main()
     assert "--depths takes numbers" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """A film, a picture of a card that never comes in it, and a question about that card."""
+    folder = tmp_path_factory.mktemp("own")
+    film, picture = folder / "film.mp4", folder / "card.png"
+    script = Script(31, 40)
+    write_video(script, film, size=112, fps=4)
+    hidden, asked = with_needle(script, 0.5, "past_attribute", random.Random(1))
+    Image.fromarray(Renderer(hidden).picture(asked.evidence[0][0] + 1)).save(picture)
+    return {"film": str(film), "picture": str(picture), "asks": asked.text, "answer": asked.answer}
+
+
+def test_a_picture_of_ones_own(own: dict[str, str]) -> None:
+    hay = Haystack(**own, lengths=(20, 40), depths=(0.0, 0.5, 1.0), rate=2.0, open=True)
+    examples = hay.examples()
+    assert [(e.id, e.evidence) for e in examples[:3]] == [
+        ("20:0", ((0.0, 4.0),)), ("20:0.5", ((7.75, 11.75),)), ("20:1", ((15.5, 19.5),)),
+    ]  # fmt: skip
+    card = np.asarray(Image.open(own["picture"]))
+    for e in examples:
+        frames = [f for batch in hay.frames(e.video, 16, torch.device("cpu")) for f in batch]
+        assert len(frames) == e.extra["length"] * 2
+        same = [f.time for f in frames if np.array_equal(f.pixels, card)]
+        [(a, b)] = e.evidence
+        assert same == [f.time for f in frames if a <= f.time < b]
+        assert len(same) == 8
+        assert same[-1] < frames[-1].time
+    assert hay.grade(examples[0], f"It is {own['answer'].upper()}.").value == 1.0
+    assert hay.grade(examples[0], None) == Grade(0.0, task="needle")
+    with wt.load("mini") as engine:
+        run = Run(hay, Path(), examples, StreamConfig(window=16, fps=2.0), ("weavetime",))
+        rows = list(measure(engine, run))
+    assert sum(row.right for row in rows) >= 5
+    assert hay.summarize(Grade(row.value, task=row.task) for row in rows)["all"] >= 5 / 6
+    assert set(found(rows)) == {(d, n) for d in hay.depths for n in hay.lengths}
+
+
+def test_a_haystack_that_cannot_be(own: dict[str, str]) -> None:
+    for said, match in (
+        ({"lengths": (41,)}, "lasts 40 s"),
+        ({"picture": own["film"]}, "no image"),
+        ({"choices": ("a", "b")}, "not among the options"),
+    ):
+        with pytest.raises(DataError, match=match):
+            Haystack(**{"lengths": (20,), **own, **said})  # type: ignore[arg-type]
+
+
+def test_the_command_with_a_film(
+    own: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["needle", "--video", own["film"], "--lengths", "20", "--depths", "0,1", "--out", str(tmp_path / "r.jsonl")]
+    about = ["--image", own["picture"], "--question", own["asks"], "--answer", own["answer"]]
+    monkeypatch.setattr("sys.argv", ["weavetime", *words, *about])
+    with pytest.raises(SystemExit) as left:
+        main()
+    assert not left.value.code
+    assert capsys.readouterr().out.strip().endswith("n=2")
+    monkeypatch.setattr(
+        "sys.argv", ["weavetime", "inspect", str(tmp_path / "r.jsonl"), "--id", "20:1", "--model", "mini"]
+    )
+    with pytest.raises(SystemExit):
+        main()
+    assert "the same answer" in capsys.readouterr().out
+    monkeypatch.setattr("sys.argv", ["weavetime", *words])
+    with pytest.raises(SystemExit):
+        main()
+    assert "needs --image" in capsys.readouterr().err

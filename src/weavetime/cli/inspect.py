@@ -82,7 +82,7 @@ def _asked(head: dict[str, Any], row: Row, choice: ModelChoice, data: Path | Non
     from .session import load_engine
 
     benchmark = benchmark_of(head)
-    if data is None and benchmark.name not in ("streamworld", "needle"):
+    if data is None and benchmark.name not in ("streamworld", "needle", "haystack"):
         raise DataError("--model needs --data DIR: the annotation and the videos of the run")
     root = data or Path()
     run = run_of(head, benchmark, benchmark.examples(root, partial=partial), row, root)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 from rich.console import Console
@@ -17,6 +17,7 @@ from .options import MODE, MODEL, ModelChoice
 
 if TYPE_CHECKING:
     from ..eval import Row
+    from ..eval.analysis.needle import Needle
 
 X = TypeVar("X", int, float)
 
@@ -41,6 +42,19 @@ def needle(
     seed: Annotated[int, typer.Option(help="Of the first stream; the next ones count on.")] = 0,
     split: Annotated[str, typer.Option(help="test, new (cards never trained on) or train.")] = "test",
     as_open: Annotated[bool, typer.Option("--open", help="Short answers in place of options.")] = False,
+    video: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Hide in this video instead.", show_default=False)
+    ] = None,
+    image: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="With --video: the picture to hide.", show_default=False)
+    ] = None,
+    question: Annotated[str | None, typer.Option(help="With --video: what to ask.", show_default=False)] = None,
+    answer: Annotated[str | None, typer.Option(help="With --video: what is right.", show_default=False)] = None,
+    option: Annotated[
+        list[str] | None,
+        typer.Option(help="With --video: an option of a multiple choice; the answer is one.", show_default=False),
+    ] = None,
+    fps: Annotated[float, typer.Option(help="With --video: frames looked at per second.")] = 1.0,
     picture: Annotated[
         Path | None, typer.Option(metavar="FILE.png", help="Draw the heat maps.", show_default=False)
     ] = None,
@@ -55,15 +69,15 @@ def needle(
 
     if picture is not None and picture.suffix.lower() != ".png":
         raise DataError(f"{picture}: pictures are PNG, as in needle.png")
-    benchmark = Needle(
-        lengths=numbers(lengths, int, "--lengths"),
-        depths=numbers(depths, float, "--depths"),
-        per_cell=per_cell,
-        seed=seed,
-        split=split,
-        open=as_open,
-    )
-    settings = opt.stream_settings(1.0, window, batch, STREAM.cache)
+    cells: dict[str, Any] = {
+        "lengths": numbers(lengths, int, "--lengths"),
+        "depths": numbers(depths, float, "--depths"),
+    }
+    if video is None:
+        benchmark = Needle(**cells, per_cell=per_cell, seed=seed, split=split, open=as_open)
+    else:
+        benchmark = _haystack(cells, (video, image, question, answer), option or [], fps)
+    settings = opt.stream_settings(fps if video is not None else 1.0, window, batch, STREAM.cache)
     choice = ModelChoice(model, adapter, time_prompts, dtype, device, device_map)
     modes = modes_of(mode, k, delta)
     rows = measured(choice, benchmark, Path(), benchmark.examples(), settings, modes, out)
@@ -75,6 +89,17 @@ def needle(
         print(f"drawn in {picture}")
     first = next(iter(by_mode(rows).values()))
     print(f"found {sum(row.right for row in first) / len(first):.3f} n={len(first)}")
+
+
+def _haystack(cells: dict[str, Any], said: tuple[Any, ...], choices: list[str], fps: float) -> Needle:
+    """A video and a picture of the user's own."""
+    from ..eval.analysis.haystack import Haystack
+
+    if None in said:
+        raise DataError("--video needs --image, --question and --answer")
+    film, picture, asks, answer = map(str, said)
+    own: dict[str, Any] = {"film": film, "picture": picture, "asks": asks, "answer": answer}
+    return Haystack(**cells, **own, choices=tuple(choices), rate=fps, open=not choices)
 
 
 def numbers(text: str, kind: Callable[[str], X], option: str) -> tuple[X, ...]:
