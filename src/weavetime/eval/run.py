@@ -21,6 +21,7 @@ from ..types import Frame
 from .asking import Asker, check_mode, kept, label
 from .base import Benchmark, Example, Span
 from .feeding import Batches, Feed, source_of
+from .protocol import pixels, prompts, settings
 from .row import Key, Row
 
 if TYPE_CHECKING:
@@ -67,9 +68,11 @@ class Run:
             "dtype": str(next(backbone.model.parameters()).dtype).removeprefix("torch."),
             "time_prompts": backbone.time_prompts,
             "delta": engine.delta,
+            "layers": len(backbone.decoder.layers),
+            "pixels": pixels(backbone),
         }
         stream = {k: v for k, v in asdict(self.config).items() if k not in kept}
-        modes = list(self.names)
+        modes = {label(mode): settings(mode) for mode in self.modes}
         variants: dict[str, Any] = asdict(self.benchmark) if is_dataclass(self.benchmark) else {}
         return {
             "benchmark": self.benchmark.name,
@@ -78,6 +81,7 @@ class Run:
             "stream": stream,
             "modes": modes,
             "questions": len(self.examples),
+            "prompts": prompts(self.benchmark, self.examples),
         }
 
 
