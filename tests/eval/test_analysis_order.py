@@ -16,11 +16,13 @@ from weavetime.cli import main
 from weavetime.config import StreamConfig
 from weavetime.errors import DataError, ModeError
 from weavetime.eval import Example, Row, Run, load, measure
-from weavetime.eval.analysis.arranged import Arranged, Condition, under
+from weavetime.eval.analysis.arranged import Arranged, Condition, under, usable
 from weavetime.eval.analysis.effects import common, effect
 from weavetime.eval.analysis.evidence import evidence_read, joined, meets
 from weavetime.eval.analysis.order import orders
 from weavetime.eval.analysis.position import TIMELESS, movable, moved, positions
+from weavetime.eval.base import Span
+from weavetime.eval.benchmarks.streamworld import StreamWorld
 from weavetime.types import Frame
 
 CONFIG = StreamConfig(window=4, batch=4)
@@ -127,6 +129,20 @@ def test_what_is_there_is_not_asked_again(engine: wt.Engine) -> None:
     assert list(under(engine, run, condition, done={r.key for r in rows})) == []
     with pytest.raises(ModeError, match="leave it out"):
         list(under(engine, run_of(("oracle",)), condition))
+
+
+class Pieces(StreamWorld):
+    """StreamWorld of which two stretches are seen."""
+
+    def spans(self, example: Example) -> tuple[Span, ...]:
+        return (0.0, 2.0), (4.0, 6.0)
+
+
+def test_questions_about_several_stretches_are_left_out(engine: wt.Engine) -> None:
+    run = replace(run_of(), benchmark=Pieces(limit=2, steps=20))
+    assert usable(run) == []
+    assert usable(run_of()) == list(run.examples)
+    assert list(under(engine, run, orders()[3])) == []
 
 
 def row(i: str, right: bool, mode: str = "m", video: str = "v", **more: object) -> Row:
