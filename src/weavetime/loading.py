@@ -10,7 +10,7 @@ from typing import Any, Self
 
 import torch
 
-from .backbones import FAMILIES, Backbone, build
+from .backbones import Backbone, build, families
 from .config import Record, StreamConfig
 from .engine import Runner
 from .errors import StreamError
@@ -99,7 +99,7 @@ def load(
     from .backbones.adapters import load_adapter
     from .backbones.checkpoints import load_model, load_tokenizer, open_checkpoint
 
-    checkpoint = open_checkpoint(model, FAMILIES)
+    checkpoint = open_checkpoint(model, families())
     if max_pixels is not None:
         checkpoint = replace(checkpoint, preprocessor={**checkpoint.preprocessor, "frame_pixels": max_pixels})
     host = load_model(checkpoint, dtype=dtype, device=device, device_map=device_map)

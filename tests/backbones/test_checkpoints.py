@@ -19,13 +19,13 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 from transformers import PreTrainedTokenizerFast
 
-from weavetime.backbones import checkpoints
+from weavetime.backbones import checkpoints, families
 from weavetime.backbones.checkpoints import Checkpoint, load_model, load_tokenizer, open_checkpoint, resolve
 from weavetime.config import Record
 from weavetime.errors import ModelError
 
 FAMILIES = ("llava_onevision", "qwen2_vl")
-KNOWN = dict.fromkeys(FAMILIES, object)
+KNOWN = families()
 
 
 def read(folder: Path, **kwargs: Any) -> Any:
@@ -128,7 +128,7 @@ def test_what_the_files_say(saved: Path) -> None:
 
 def test_bad_small_files(saved: Path) -> None:
     with pytest.raises(ModelError, match="llava_onevision model, not one of the supported: qwen2_vl"):
-        open_checkpoint(saved, {"qwen2_vl": object})
+        open_checkpoint(saved, {"qwen2_vl": KNOWN["qwen2_vl"]})
     config = saved / "config.json"
     said = json.loads(config.read_text())
     for text, message in (
@@ -246,7 +246,7 @@ def test_broken_weights(saved: Path) -> None:
     with pytest.raises(ModelError, match=r"lacks model\.safetensors"):
         read(saved)
     (saved / "pytorch_model.bin").write_bytes(b"pickle")
-    with pytest.raises(ModelError, match="convert them to safetensors"):
+    with pytest.raises(ModelError, match="weavetime convert"):
         read(saved)
 
 

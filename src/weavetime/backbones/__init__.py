@@ -2,17 +2,21 @@
 
 from .attach import Pass, attached
 from .base import NEWLINE, Backbone, Grid, Prompt, Steps, Strings
-from .registry import FAMILIES, build
+from .family import Family, Published
+from .registry import FAMILIES, build, families
 
 __all__ = [
     "FAMILIES",
     "NEWLINE",
     "Backbone",
+    "Family",
     "Grid",
     "Pass",
     "Prompt",
+    "Published",
     "Steps",
     "Strings",
     "attached",
     "build",
+    "families",
 ]

@@ -14,10 +14,11 @@ from torch import Tensor
 from ..config import Record
 from ..errors import AdapterError, ModelError
 from ..hub import FetchError, fetch, is_remote, one_line
-from .checkpoints import read_object
 from .identity import fingerprint
 from .lora import LoraSettings, place
 from .merging import merge, require_peft
+from .registry import families
+from .weights import read_object
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 FILES = (CONFIG, WEIGHTS, Record.FILE)
@@ -176,8 +177,8 @@ def _check_class(folder: Path, config: dict[str, Any], family: str) -> None:
 
     recorded = config.get("auto_mapping")
     name = recorded.get("base_model_class") if isinstance(recorded, dict) else None
-    made_for = next((m for m, c in NAMES.items() if c == name), family)
-    if made_for != family:
+    if name in NAMES.values() and name != families()[family].host:
+        made_for = next((k.family for k in families().values() if k.host == name), "another family")
         raise AdapterError(f"{folder} was made for {made_for} ({name}), this model is {family}: use one of its own")
 
 

@@ -24,6 +24,7 @@ from ..errors import ModelError, QuestionError
 from ..ops import BlockLayout, Rotary, text_positions
 from ..types import Frame, Question
 from .checkpoints import Checkpoint
+from .family import Family
 
 NEWLINE = -1
 """Stands among token ids for a family's learned newline vector."""
@@ -45,17 +46,18 @@ class Strings:
 
 @dataclass(frozen=True)
 class Grid:
-    """One stream's picture size, pixels, and its visual tokens by rows and columns."""
+    """One stream's picture size, pixels, and its visual tokens: `extra` that stand for the whole, then rows."""
 
     height: int
     width: int
     rows: int
     columns: int
+    extra: int = 0
 
     @property
     def tokens(self) -> int:
         """Visual tokens a frame."""
-        return self.rows * self.columns
+        return self.extra + self.rows * self.columns
 
 
 @dataclass(frozen=True)
@@ -113,10 +115,9 @@ def device_of(module: Any) -> torch.device:
     return torch.device("cuda", said) if isinstance(said, int) else torch.device(said)
 
 
-class Backbone(ABC):
+class Backbone(Family, ABC):
     """A loaded model of one family. time_prompts chooses the layout: segments (on) or one video (off)."""
 
-    family: ClassVar[str]
     axes: ClassVar[int] = 1
     strings: ClassVar[Strings]
 

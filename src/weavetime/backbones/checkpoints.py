@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,17 +10,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 
 from ..config import Record
-from ..errors import ModelError, OutOfMemoryError, WeaveTimeError
+from ..errors import ModelError, OutOfMemoryError
 from ..hub import FetchError, fetch, is_remote, one_line
+from .family import Family
+from .weights import read_object, weight_shapes
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 FILES = ("*.json", "*.safetensors", "tokenizer*", "vocab.*", "merges.txt", "*.jinja")
-WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 RECOMPUTED = (".inv_freq", ".position_ids")  # buffers that older transformers saved and newer ones make
 
 
@@ -29,15 +29,21 @@ RECOMPUTED = (".inv_freq", ".position_ids")  # buffers that older transformers s
 class Checkpoint:
     """A model's folder and what its files say; no weights are read yet.
 
-    config: the transformers config. family: its model_type. record: `weavetime.json`. preprocessor: image_mean,
-    image_std, size, patch_size, ... as the preprocessor files give them; where image and video differ, the video's.
+    config: the transformers config. kind: its family. record: `weavetime.json`. preprocessor: image_mean, image_std,
+    size, patch_size, ... as the preprocessor files give them, else the family; where image and video differ, the
+    video's.
     """
 
     folder: Path
     config: Any
-    family: str
+    kind: type[Family]
     record: Record
     preprocessor: Mapping[str, Any]
+
+    @property
+    def family(self) -> str:
+        """The family's name."""
+        return self.kind.family
 
 
 def resolve(name: str) -> Path:
@@ -69,36 +75,28 @@ def _mini() -> Path:
     return folder
 
 
-def open_checkpoint(name: str | Path, families: Mapping[str, Any]) -> Checkpoint:
-    """Read a model's small files. `families` maps each supported model_type to whatever serves it.
+def open_checkpoint(name: str | Path, families: Mapping[str, type[Family]]) -> Checkpoint:
+    """Read a model's small files. `families` are asked in their order whose the folder is.
 
-    Raises ModelError: no such model, files that cannot be read, or a family not in `families`.
+    Raises ModelError: no such model, files that cannot be read, or a folder that none of `families` claims.
     """
-    from transformers import AutoConfig
-
     folder = resolve(str(name))
     if not (folder / "config.json").is_file():
         adapter = (folder / "adapter_config.json").is_file()
         raise ModelError(f"{folder} has no config.json" + (": it is an adapter, say adapter=" if adapter else ""))
-    family = str(read_object(folder / "config.json").get("model_type"))
-    if family not in families:
-        raise ModelError(f"{folder} is a {family} model, not one of the supported: {', '.join(sorted(families))}")
+    said = read_object(folder / "config.json")
+    kind = next((kind for kind in families.values() if kind.claims(said)), None)
+    if kind is None:
+        raise ModelError(
+            f"{folder} is a {said.get('model_type')} model, not one of the supported: {', '.join(sorted(families))}"
+        )
     try:
-        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        config = kind.host_config(folder, said)
+    except ModelError:
+        raise
     except Exception as e:  # transformers' strict configs have errors of their own, with no base but this
-        raise ModelError(f"{folder / 'config.json'} is not a {family} config: {one_line(e)}") from e
-    return Checkpoint(folder, config, family, Record.read(folder), _preprocessor(folder))
-
-
-def read_object(path: Path, error: type[WeaveTimeError] = ModelError) -> dict[str, Any]:
-    """The JSON object in a file; raises `error`, in one line, where there is none."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as e:
-        raise error(f"{path} cannot be read: {one_line(e)}") from e
-    if not isinstance(content, dict):
-        raise error(f"{path} is not a JSON object")
-    return content
+        raise ModelError(f"{folder / 'config.json'} is not a {kind.family} config: {one_line(e)}") from e
+    return Checkpoint(folder, config, kind, Record.read(folder), {**kind.preprocessor, **_preprocessor(folder)})
 
 
 def _preprocessor(folder: Path) -> dict[str, Any]:
@@ -130,10 +128,13 @@ def load_model(
         device_map = {"": device}
     elif device is not None:
         raise ModelError("say either device or device_map, not both")
-    _check_weights(checkpoint.folder)
+    weight_shapes(checkpoint.folder)  # before anything large is read
     on_cuda = torch.cuda.is_available() if device is None else torch.device(device).type == "cuda"
     model, info = _from_pretrained(checkpoint, _dtype(dtype, on_cuda), device_map)
-    _check_keys(checkpoint.folder, info)
+    _check_keys(checkpoint, info)
+    for name in checkpoint.kind.dropped:
+        parent, _, leaf = name.rpartition(".")
+        delattr(model.get_submodule(parent), leaf)
     model.eval()
     model.requires_grad_(False)
     return model
@@ -158,32 +159,15 @@ def _dtype(dtype: torch.dtype | str | None, on_cuda: bool) -> torch.dtype | str:
     return found
 
 
-def _check_weights(folder: Path) -> None:
-    """Stop before anything large is read: not safetensors, a shard missing, or a header that does not fit its file."""
-    if (folder / INDEX).is_file():
-        shards = sorted(set(read_object(folder / INDEX).get("weight_map", {}).values()))
-    else:
-        shards = [WEIGHTS]
-    missing = [s for s in shards if not (folder / s).is_file()]
-    if missing == [WEIGHTS] and any(folder.glob("*.bin")):
-        raise ModelError(f"{folder} has only pickled .bin weights, which are not read: convert them to safetensors")
-    if missing or not shards:
-        raise ModelError(f"{folder} lacks {', '.join(missing[:3]) or WEIGHTS}: download or copy the model again")
-    for shard in shards:
-        try:
-            with safe_open(folder / shard, framework="pt"):
-                pass
-        except (SafetensorError, OSError) as e:
-            raise ModelError(f"{folder / shard} is damaged ({one_line(e)}): download or copy it again") from e
-
-
 def _from_pretrained(checkpoint: Checkpoint, dtype: torch.dtype | str, device_map: Any) -> tuple[Any, dict[str, Any]]:
-    from transformers import AutoModelForImageTextToText
+    import transformers
 
+    host = getattr(transformers, checkpoint.kind.host)
     try:
-        model, info = AutoModelForImageTextToText.from_pretrained(
+        model, info = host.from_pretrained(
             checkpoint.folder,
             config=checkpoint.config,
+            key_mapping=dict(checkpoint.kind.renames) or None,
             dtype=dtype,
             device_map=device_map,
             attn_implementation="sdpa",
@@ -199,16 +183,22 @@ def _from_pretrained(checkpoint: Checkpoint, dtype: torch.dtype | str, device_ma
     return model, info
 
 
-def _check_keys(folder: Path, info: Mapping[str, Any]) -> None:
-    unexpected = {k for k in info["unexpected_keys"] if not k.endswith(RECOMPUTED)}
-    for kind, keys in (
-        ("missing", info["missing_keys"]),
+def _check_keys(checkpoint: Checkpoint, info: Mapping[str, Any]) -> None:
+    kind = checkpoint.kind
+    dropped = tuple(f"{name}." for name in kind.dropped)
+    missing = {k for k in info["missing_keys"] if not k.startswith(dropped)}
+    unexpected = {k for k in info["unexpected_keys"] if not (k.endswith(RECOMPUTED) or k.startswith(kind.unused))}
+    for what, keys in (
+        ("missing", missing),
         ("unexpected", unexpected),
         ("of another shape", info["mismatched_keys"]),
     ):
         if keys:
             first = ", ".join(sorted(str(k) for k in keys)[:3])
-            raise ModelError(f"{folder}: {len(keys)} weights are {kind} for its config.json, the first: {first}")
+            raise ModelError(
+                f"{checkpoint.folder}: {len(keys)} weights are {what} for its config.json ({kind.family}), "
+                f"the first: {first}"
+            )
 
 
 def load_tokenizer(checkpoint: Checkpoint) -> Any:

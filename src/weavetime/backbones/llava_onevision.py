@@ -16,6 +16,18 @@ class LlavaOneVision(Backbone):
     """Every frame is resized to the tower's square; one axis of positions."""
 
     family = "llava_onevision"
+    host = "LlavaOnevisionForConditionalGeneration"
+    projector = "model.multi_modal_projector"
+    # transformers moved the parts under `model.` in 4.52, and took SigLIP's `vision_model.` away in 5
+    older_layout = (
+        ("language_model.model.", "model.language_model."),
+        ("language_model.lm_head", "lm_head"),
+        ("vision_tower.vision_model.", "model.vision_tower."),
+        ("model.vision_tower.vision_model.", "model.vision_tower."),
+        ("vision_tower.", "model.vision_tower."),
+        ("multi_modal_projector.", "model.multi_modal_projector."),
+        ("image_newline", "model.image_newline"),
+    )
     # The published ReKV and WeaveTime code's prompt, its spaces included.
     strings = Strings(
         sink="<|im_start|>system \nYou are a helpful assistant.<|im_end|><|im_start|>user ",

@@ -11,25 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import AdapterError
+from .registry import families
 
 PREFIX = "base_model.model."
 PART = re.compile(r"(?P<module>.+)\.(?P<part>lora_A\.weight|lora_B\.weight|lora_embedding_A|lora_embedding_B)")
 WRAPPED = re.compile(r"\.(base_layer|modules_to_save)(?=\.)")
 PARTS = {nn.Linear: ("lora_A.weight", "lora_B.weight"), nn.Embedding: ("lora_embedding_A", "lora_embedding_B")}
-
-# transformers moved the parts under `model.` in 4.52, and took SigLIP's `vision_model.` away in 5
-OLDER_LAYOUT: Mapping[str, tuple[tuple[str, str], ...]] = {
-    "llava_onevision": (
-        ("language_model.model.", "model.language_model."),
-        ("language_model.lm_head", "lm_head"),
-        ("vision_tower.vision_model.", "model.vision_tower."),
-        ("model.vision_tower.vision_model.", "model.vision_tower."),
-        ("vision_tower.", "model.vision_tower."),
-        ("multi_modal_projector.", "model.multi_modal_projector."),
-        ("image_newline", "model.image_newline"),
-    ),
-    "qwen2_vl": (("model.", "model.language_model."), ("visual.", "model.visual.")),
-}
 
 
 @dataclass(frozen=True)
@@ -88,7 +75,7 @@ def place(model: Any, weights: Mapping[str, Tensor], settings: LoraSettings, fam
 
     Raises AdapterError: a key without a place, two for one place, half a pair, another shape, a value not finite.
     """
-    rules = OLDER_LAYOUT.get(family, ())
+    rules = families()[family].older_layout
     modules = {n: m for n, m in model.named_modules() if isinstance(m, nn.Linear | nn.Embedding)}
     parameters = dict(model.named_parameters(remove_duplicate=False))
     halves: dict[str, dict[str, Tensor]] = {}

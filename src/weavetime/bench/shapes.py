@@ -16,7 +16,7 @@ from transformers import (
     Qwen2VLForConditionalGeneration,
 )
 
-from ..backbones import build
+from ..backbones import FAMILIES, build
 from ..backbones.checkpoints import Checkpoint
 from ..config import Record
 from ..errors import ModelError
@@ -95,6 +95,6 @@ def make(shape: str, device: torch.device, *, time_prompts: bool) -> Engine:
             torch.set_default_dtype(before)
     model.eval().requires_grad_(False)
     folder = Path(str(files("weavetime"))) / "models" / "mini"
-    checkpoint = Checkpoint(folder, said, said.model_type, Record(), HALF)
+    checkpoint = Checkpoint(folder, said, FAMILIES[said.model_type], Record(), HALF)
     tokenizer = AutoTokenizer.from_pretrained(folder)  # any tokenizer serves: its ids are within every vocabulary
     return Engine(build(model, tokenizer, checkpoint, time_prompts=time_prompts))

@@ -15,9 +15,10 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from ..backbones import FAMILIES
+from ..backbones import families
 from ..backbones.adapters import load_adapter
-from ..backbones.checkpoints import FILES, INDEX, Checkpoint, load_model, open_checkpoint
+from ..backbones.checkpoints import FILES, Checkpoint, load_model, open_checkpoint
+from ..backbones.weights import INDEX
 from ..config import Record
 from ..errors import ModelError
 
@@ -31,7 +32,7 @@ def merge(model: str | Path, adapter: str | Path, out: Path, *, time_prompts: bo
     ModelError, AdapterError; `out` is then as it was.
     """
     with fresh(out) as folder:
-        checkpoint = open_checkpoint(model, FAMILIES)
+        checkpoint = open_checkpoint(model, families())
         host = load_model(checkpoint, dtype=own_dtype(checkpoint), device="cpu")
         found = load_adapter(host, adapter, family=checkpoint.family, time_prompts=time_prompts)
         record = replace(checkpoint.record.over(found), base=None)
@@ -82,6 +83,8 @@ def write_model(
     if dtype is not None:
         state = _cast(host.state_dict() if state is None else state, dtype)
     host.save_pretrained(folder, state_dict=None if state is None else dict(state))
+    if checkpoint.kind.renames:  # weights are saved under their published names: so must the config be
+        shutil.copyfile(checkpoint.folder / "config.json", folder / "config.json")
     if dtype is not None:
         _say_dtype(folder / "config.json", dtype)
     for pattern in FILES:

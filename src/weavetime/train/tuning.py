@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from ..backbones import FAMILIES, Backbone, build
+from ..backbones import Backbone, build, families
 from ..backbones.adapters import WEIGHTS
 from ..backbones.checkpoints import load_model, load_tokenizer, open_checkpoint
 from ..backbones.identity import fingerprint
@@ -26,15 +26,13 @@ from .recipe import Lora, Recipe, Tuning
 UNUSED = ("vision_tower.post_layernorm.weight", "vision_tower.post_layernorm.bias")
 """Of no use, as features are taken before the tower's last norm: a process group would wait for their gradients."""
 
-PROJECTORS = {"llava_onevision": "model.multi_modal_projector", "qwen2_vl": "model.visual.merger"}
-
 
 class HostTask:
     """A loaded base made ready for training: `backbone`, `module`, and its saving. Tasks add data and losses."""
 
     def __init__(self, recipe: Recipe) -> None:
         self.recipe = recipe
-        checkpoint = open_checkpoint(recipe.model, FAMILIES)
+        checkpoint = open_checkpoint(recipe.model, families())
         dtype = torch.bfloat16 if recipe.run.bf16 else torch.float32
         host = load_model(checkpoint, dtype=dtype, device="cpu")
         self.backbone: Backbone = build(host, load_tokenizer(checkpoint), checkpoint, time_prompts=recipe.time_prompts)
@@ -64,7 +62,7 @@ class HostTask:
     def restore(self, folder: Path) -> None:
         """Trained weights from what `save` wrote, exactly."""
         if self.recipe.tuning.lora is None:
-            saved = load_model(open_checkpoint(folder, FAMILIES), dtype=torch.float32, device="cpu")
+            saved = load_model(open_checkpoint(folder, families()), dtype=torch.float32, device="cpu")
             held = dict(saved.named_parameters(remove_duplicate=False))
             with torch.no_grad():
                 for name, parameter in self.module.named_parameters():
@@ -89,10 +87,8 @@ def tune(host: Any, family: str, recipe: Recipe) -> nn.Module:
     """Mark what `recipe.tuning` trains, in float32; wrap with PEFT for LoRA. Raises RecipeError."""
     tuning = recipe.tuning
     host.requires_grad_(False)
-    if tuning.projector and family not in PROJECTORS:
-        raise RecipeError(f"{recipe.name}: tuning.projector is not known for {family}: leave it out")
     if tuning.lora is not None:
-        projector = [PROJECTORS[family]] if tuning.projector else None
+        projector = [families()[family].projector] if tuning.projector else None
         module = _with_lora(host, tuning.lora, projector, recipe)
     else:
         module = _in_full(host, family, tuning)
@@ -126,7 +122,7 @@ def _with_lora(host: Any, lora: Lora, projector: list[str] | None, recipe: Recip
 
 def _in_full(host: Any, family: str, tuning: Tuning) -> Any:
     parts = [host.model.language_model, host.lm_head]
-    parts += [host.get_submodule(PROJECTORS[family])] if tuning.projector else []
+    parts += [host.get_submodule(families()[family].projector)] if tuning.projector else []
     for part in parts:
         part.requires_grad_(True)
     if tuning.vision:
