@@ -7,9 +7,7 @@ from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
 from .llava_onevision import LlavaOneVision
-from .qwen2_5_vl import Qwen25VL
 from .qwen2_vl import Qwen2VL
-from .qwen3_vl import Qwen3VL
 
 if TYPE_CHECKING:
     from .base import Backbone
@@ -17,7 +15,7 @@ if TYPE_CHECKING:
 GROUP = "weavetime.families"
 
 # Asked in this order whose a folder is: those first that others could take for their own.
-FAMILIES: dict[str, type[Backbone]] = {family.family: family for family in (LlavaOneVision, Qwen2VL, Qwen25VL, Qwen3VL)}
+FAMILIES: dict[str, type[Backbone]] = {family.family: family for family in (LlavaOneVision, Qwen2VL)}
 
 
 def families() -> dict[str, type[Backbone]]:
