@@ -32,9 +32,13 @@ NEWLINE = -1
 
 @dataclass(frozen=True)
 class Strings:
-    """A family's prompt, in the words its published code uses; {q}, {a} are filled in."""
+    """A family's prompt, in the words its published code uses; {q}, {a} are filled in.
+
+    start: a token before the sink, by its name: a tokenizer may cut text right after a special token otherwise.
+    """
 
     sink: str
+    start: str = ""
     question: str = "\n{q}<|im_end|><|im_start|>assistant\n"
     turn: str = "\n{q}<|im_end|><|im_start|>assistant\n{a}<|im_end|>\n<|im_start|>user\n"
     time: str = "Time={start:07.1f}-{end:07.1f}s"
@@ -46,13 +50,17 @@ class Strings:
 
 @dataclass(frozen=True)
 class Grid:
-    """One stream's picture size, pixels, and its visual tokens: `extra` that stand for the whole, then rows."""
+    """One stream's picture size, pixels, and its visual tokens: `extra` that stand for the whole, then rows.
+
+    crop: the middle of a picture whose shorter side fits is taken; else the whole picture, whatever its aspect.
+    """
 
     height: int
     width: int
     rows: int
     columns: int
     extra: int = 0
+    crop: bool = False
 
     @property
     def tokens(self) -> int:
@@ -90,11 +98,16 @@ def _tensor(pixels: np.ndarray | Tensor) -> Tensor:
 def resized(frames: Sequence[Frame], grid: Grid, device: torch.device | None = None) -> Tensor:
     """Frames of one size as the grid wants them, float (frames, 3, height, width), whole numbers in 0..255."""
     pixels = torch.stack([_tensor(f.pixels) for f in frames]).to(device).permute(0, 3, 1, 2).float()
+    height, width = pixels.shape[-2:]
     size = (grid.height, grid.width)
-    if pixels.shape[-2:] == size:
-        return pixels
-    pixels = functional.interpolate(pixels, size=size, mode="bicubic", antialias=True, align_corners=False)
-    return pixels.round_().clamp_(0, 255)  # as a resized 8-bit picture would be
+    if grid.crop:  # whole numbers as the CLIP image processor rounds them
+        short = min(height, width)
+        size = (grid.height * height // short, grid.width * width // short)
+    if (height, width) != size:
+        pixels = functional.interpolate(pixels, size=size, mode="bicubic", antialias=True, align_corners=False)
+        pixels = pixels.round_().clamp_(0, 255)  # as a resized 8-bit picture would be
+    top, left = (size[0] - grid.height) // 2, (size[1] - grid.width) // 2
+    return pixels[:, :, top : top + grid.height, left : left + grid.width]
 
 
 def _three_numbers(checkpoint: Checkpoint, name: str) -> list[float]:
@@ -246,7 +259,7 @@ class Backbone(Family, ABC):
         parts = [visual]
         if self.time_prompts:
             parts.insert(0, self.embed_ids(torch.tensor(prefixes)).to(visual))
-            parts.append(self.embed_ids(torch.tensor([self.closing])).to(visual).expand(len(visual), -1, -1))
+            parts.append(self.embed_ids(torch.tensor([self.closing], dtype=torch.int64)).to(visual).expand(len(visual), -1, -1))
         return Steps(torch.cat(parts, 1).flatten(0, 1)[None], layout, times)
 
     def _time_prompt(self, start: float, end: float) -> list[int]:
@@ -276,7 +289,8 @@ class Backbone(Family, ABC):
     @cached_property
     def sink(self) -> tuple[Tensor, int]:
         """Ids that open every view, and how many of them are text."""
-        text = self.encode(self.strings.sink)
+        start = self.tokenizer.convert_tokens_to_ids([self.strings.start] if self.strings.start else [])
+        text = start + self.encode(self.strings.sink)
         wrapper = [] if self.time_prompts else self.encode(self.opening)
         return torch.tensor(text + wrapper), len(text)
 
@@ -297,7 +311,7 @@ class Backbone(Family, ABC):
         turns = "".join(words.turn.format(q=q, a=a) for q, a in question.history)
         head = [] if self.time_prompts else list(self.closing)
         ids = head + self.encode(turns + words.question.format(q=asked) + prefix)
-        letters = tuple(self._letter(c) for c in ascii_uppercase[: len(question.options)])
+        letters = tuple(self._letter(prefix, c) for c in ascii_uppercase[: len(question.options)])
         return Prompt(torch.tensor(ids), len(head), torch.tensor(self.encode(question.query or question.text)), letters)
 
     def _check_text(self, question: Question) -> None:
@@ -318,7 +332,11 @@ class Backbone(Family, ABC):
     def _controls(self) -> tuple[str, ...]:
         return tuple(self.tokenizer.get_added_vocab())
 
-    def _letter(self, letter: str) -> int:
+    def _letter(self, prefix: str, letter: str) -> int:
+        """The token of a letter right after the forced prefix: at the start of a text it may be another."""
+        before, ids = self.encode(prefix), self.encode(prefix + letter)
+        if len(ids) == len(before) + 1 and ids[:-1] == before:
+            return ids[-1]
         ids = self.encode(letter)
         if len(ids) != 1:
             raise ModelError(f"the tokenizer cuts the option letter {letter!r} into {len(ids)} tokens")
