@@ -173,12 +173,15 @@ def interrupted(out: Path, rows: int, how: signal.Signals) -> tuple[int, str]:
     command = [sys.executable, "-m", "weavetime", *map(str, FIXED), "--out", str(out), "--ray", "--workers", "1"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
         deadline = time.monotonic() + 100
-        while not (out.exists() and out.read_bytes().count(b"\n") > rows) and time.monotonic() < deadline:
+        while process.poll() is None and time.monotonic() < deadline:
+            if out.exists() and out.read_bytes().count(b"\n") > rows:
+                break
             time.sleep(0.02)
+        assert process.stderr is not None
+        assert process.poll() is None, process.stderr.read()
         below = psutil.Process(process.pid).children(recursive=True)
         assert any("raylet" in child.name() for child in below)
         os.killpg(process.pid, how)  # a terminal's Ctrl-C reaches the whole group
-        assert process.stderr is not None
         complaint = process.stderr.read()
     _, left = psutil.wait_procs(below, timeout=20)
     assert not left
