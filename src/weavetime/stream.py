@@ -16,9 +16,9 @@ from .config import Decoding, StreamConfig
 from .engine import Runner, check_decoding
 from .errors import QuestionError, StreamError, VideoError
 from .focus import Mode, parse_mode
-from .memory import Memory, Past
+from .memory import Memory, Past, View
 from .reply import Asked, Clock, Reply, Writing
-from .types import Answer, Choice, Frame, Question
+from .types import Answer, Frame, Question
 from .video import Source
 
 
@@ -58,9 +58,14 @@ class Stream:
         with self.runner.lock:
             self._check(batch)
             grid = self._grid or self.runner.backbone.grid(*batch[0].pixels.shape[:2])
-            for steps in self.runner.embed(batch, grid, self.config.fps):
+            frames = [*([self.memory.odd] if self.memory.odd else []), *batch]
+            whole = len(frames) - len(frames) % self.runner.backbone.frames_per_step
+            for steps in self.runner.embed(frames[:whole], grid, self.config.fps):
                 self.runner.append(self.memory, steps)
                 self._grid = grid  # with the first block, not before: a picture that failed fixes nothing
+            if whole < len(frames):
+                self.memory.hold(self.runner.first(frames[whole], grid, self.config.fps))
+                self._grid = grid
 
     # Questions
 
@@ -122,13 +127,14 @@ class Stream:
             rows = range(len(questions))
             first = asked.mode.first(past)
             if first is not None:
-                present = self._prefill(asked, first, rows, asked.clock, "prefill")
+                present = self._prefill(asked, past.view(first), rows, asked.clock, "prefill")
                 gates = present.draft.gate
                 unsure = [row for row in rows if asked.mode.needs_past(gates[row], past, self.delta)]
         if first is None:  # layers pick for themselves, in a pass over each question's text
             for row, prompt in enumerate(asked.prompts):
                 with self.runner.reading():
-                    writing = self._recall(asked, row, self.runner.pick(self.memory, past, prompt, asked.mode), None)
+                    view = past.view(self.runner.pick(self.memory, past, prompt, asked.mode))
+                    writing = self._recall(asked, row, view, None)
                 yield writing
             return
         if not unsure:
@@ -138,21 +144,21 @@ class Stream:
             yield Writing(self.runner, asked, present.draft.only(sure), sure, asked.clock.fork())
         for row in unsure:
             with self.runner.reading():
-                choice = asked.mode.choose(present.draft.queries_of(row), past)
-                writing = self._recall(asked, row, choice, gates[row])
+                view = past.view(asked.mode.choose(present.draft.queries_of(row), past))
+                writing = self._recall(asked, row, view, gates[row])
             yield writing
 
-    def _prefill(self, asked: Asked, choice: Choice, rows: Sequence[int], clock: Clock, phase: str) -> Writing:
+    def _prefill(self, asked: Asked, view: View, rows: Sequence[int], clock: Clock, phase: str) -> Writing:
         prompts = [asked.prompts[row] for row in rows]
         layers = asked.mode.gate_layers if phase == "prefill" else 0
-        draft = self.runner.prefill(self.memory.view(choice), prompts, asked.decoding.max_tokens, layers)
+        draft = self.runner.prefill(view, prompts, asked.decoding.max_tokens, layers)
         clock.mark(phase)
         return Writing(self.runner, asked, draft, rows, clock, recalled=phase == "recall")
 
-    def _recall(self, asked: Asked, row: int, choice: Choice, gate: float | None) -> Writing:
+    def _recall(self, asked: Asked, row: int, view: View, gate: float | None) -> Writing:
         clock = asked.clock.fork()
         clock.mark("choose")
-        writing = self._prefill(asked, choice, [row], clock, "recall")
+        writing = self._prefill(asked, view, [row], clock, "recall")
         writing.draft.gate = (gate,)
         return writing
 
@@ -175,6 +181,11 @@ class Stream:
 
     def _past(self, at: float | None, mode: Mode) -> Past:
         past = self.memory.index(at)
+        half = self.memory.half(past)
+        if half is not None and mode.name != "blind":  # as the family pads a video of an odd number of frames
+            assert self._grid is not None
+            [steps] = self.runner.embed([half, half], self._grid, self.config.fps)
+            return past.joined(self.runner.provisional(self.memory, past, steps))
         if past.count == 0 and mode.name != "blind":
             when = "yet" if at is None else f"at or before {at:g} s"
             raise QuestionError(f"there is no frame {when}: feed the stream first, or ask with mode='blind'")
@@ -183,7 +194,8 @@ class Stream:
     def _check(self, batch: Sequence[Frame]) -> None:
         if self._closed:
             raise StreamError("the stream is closed: frames cannot be added; open another with engine.stream()")
-        last = self.memory.table.times[-1] if len(self) else -math.inf
+        odd = self.memory.odd
+        last = odd.time if odd else self.memory.table.whole[-1] if len(self) else -math.inf
         for frame in batch:
             if not isinstance(frame, Frame):
                 raise StreamError(f"feed takes wt.Frame(pixels, time) values, got a {type(frame).__name__}")
@@ -203,8 +215,8 @@ class Stream:
 
     @property
     def now(self) -> float:
-        """The end of the last step, seconds; 0 before the first frame."""
-        return self.memory.table.ends[-1] if len(self) else 0.0
+        """The end of the last frame, seconds; 0 before the first."""
+        return self.memory.now
 
     def __len__(self) -> int:
         """Blocks remembered."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 from string import ascii_uppercase
@@ -21,7 +21,7 @@ from torch.nn import functional
 
 from ..config import Decoding
 from ..errors import ModelError, QuestionError
-from ..ops import BlockLayout, Rotary, text_positions
+from ..ops import BlockLayout, Rotary, Timeline, text_positions
 from ..types import Frame, Question
 from .checkpoints import Checkpoint
 from .family import Family
@@ -83,11 +83,42 @@ class Prompt:
 
 @dataclass(frozen=True)
 class Steps:
-    """Frames ready to be appended: embeds (1, steps x tokens, hidden); all of one layout; (time, end) of each."""
+    """Frames ready to be appended: embeds (1, steps x tokens, hidden); all of one layout; (time, end) of each.
+
+    deep: (layers, steps, visual tokens, hidden) to be added to visual tokens after each of the first layers, if any.
+    firsts, whole: where a step is two frames, the first of each as it is kept, and the time of the second.
+    """
 
     embeds: Tensor
     layout: BlockLayout
     times: tuple[tuple[float, float], ...]
+    deep: Tensor | None = None
+    firsts: tuple[Frame, ...] = ()
+    whole: tuple[float, ...] = ()
+
+    @property
+    def more(self) -> dict[str, Any]:
+        """What the decoder's forward takes beside embeddings, as transformers names it (Qwen3-VL's decoder)."""
+        if self.deep is None:
+            return {}
+        visual = torch.zeros(len(self.times), self.layout.tokens, dtype=torch.bool, device=self.deep.device)
+        visual[:, self.layout.visual] = True
+        return {"visual_pos_masks": visual.view(1, -1), "deepstack_visual_embeds": list(self.deep.flatten(1, 2))}
+
+    def singles(self) -> list[Steps]:
+        """The same, step by step."""
+        tokens = self.layout.tokens
+        return [
+            Steps(
+                self.embeds[:, i * tokens : (i + 1) * tokens],
+                self.layout,
+                self.times[i : i + 1],
+                None if self.deep is None else self.deep[:, i : i + 1],
+                self.firsts[i : i + 1],
+                self.whole[i : i + 1],
+            )
+            for i in range(len(self.times))
+        ]
 
 
 def _tensor(pixels: np.ndarray | Tensor) -> Tensor:
@@ -108,6 +139,11 @@ def resized(frames: Sequence[Frame], grid: Grid, device: torch.device | None = N
         pixels = pixels.round_().clamp_(0, 255)  # as a resized 8-bit picture would be
     top, left = (size[0] - grid.height) // 2, (size[1] - grid.width) // 2
     return pixels[:, :, top : top + grid.height, left : left + grid.width]
+
+
+def _end(frame: Frame, fps: float) -> float:
+    """The end of the moment that a frame stands for, seconds."""
+    return float(frame.time + 1 / fps if frame.until is None else frame.until)
 
 
 def _three_numbers(checkpoint: Checkpoint, name: str) -> list[float]:
@@ -133,6 +169,8 @@ class Backbone(Family, ABC):
 
     axes: ClassVar[int] = 1
     strings: ClassVar[Strings]
+    frames_per_step: ClassVar[int] = 1
+    """Frames that one step shows: 1, or 2 where the family takes them in pairs."""
 
     def __init__(self, model: Any, tokenizer: Any, checkpoint: Checkpoint, *, time_prompts: bool) -> None:
         self.model, self.tokenizer, self.checkpoint = model, tokenizer, checkpoint
@@ -142,6 +180,7 @@ class Backbone(Family, ABC):
         self.heads: int = text.num_attention_heads
         self.kv_heads: int = text.num_key_value_heads
         self.head_dim: int = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+        self.hidden: int = text.hidden_size
         self.max_positions: int = text.max_position_embeddings
         self.rotary = Rotary(self.decoder.rotary_emb, self.axes)
         self._layouts: dict[tuple[Grid, int], BlockLayout] = {}
@@ -185,14 +224,22 @@ class Backbone(Family, ABC):
 
     @abstractmethod
     def features(self, pixels: Tensor, grid: Grid) -> Tensor:
-        """Visual tokens (frames, tokens, hidden) of pictures, float (frames, 3, height, width) in 0..255, resized."""
+        """Visual tokens (steps, tokens, hidden) of pictures, float (steps, 3, height, width) in 0..255, resized.
+
+        Pictures of a pair come as (steps, 2, 3, height, width). Where the decoder adds features of their own to visual
+        tokens in its first layers, those follow on the last axis: (steps, tokens, (1 + layers) x hidden).
+        """
 
     def embed(self, frames: Sequence[Frame], grid: Grid) -> Tensor:
-        """Visual tokens of frames, (frames, tokens, hidden): resized and normalised on the vision tower's device."""
+        """`features` of frames, frames_per_step a step: resized and normalised on the vision tower's device."""
+        return self.features(self._pictures(frames, grid), grid)
+
+    def _pictures(self, frames: Sequence[Frame], grid: Grid) -> Tensor:
+        """(steps, 3, height, width), or with the frames of a step on axis 1."""
         sizes = [tuple(f.pixels.shape) for f in frames]
         groups = [0] + [i for i in range(1, len(frames)) if sizes[i] != sizes[i - 1]] + [len(frames)]
-        pictures = [resized(frames[a:b], grid, self.vision_device) for a, b in pairwise(groups)]
-        return self.features(torch.cat(pictures), grid)
+        pictures = torch.cat([resized(frames[a:b], grid, self.vision_device) for a, b in pairwise(groups)])
+        return pictures if self.frames_per_step == 1 else pictures.unflatten(0, (-1, self.frames_per_step))
 
     def normalise(self, pixels: Tensor) -> Tensor:
         """0..255 to the checkpoint's mean and standard deviation, in the vision tower's dtype."""
@@ -221,6 +268,15 @@ class Backbone(Family, ABC):
     def closing(self) -> tuple[int, ...]:
         """Ids right after visual tokens: of each step in segments, at the head of the question in one video."""
 
+    @property
+    def wraps(self) -> bool:
+        """Whether each step carries a text and a wrapper of its own: segments. Else all steps are one video."""
+        return self.time_prompts
+
+    def timeline(self, fps: float) -> Timeline | None:
+        """Where steps stand by the clock, for families whose positions in one video are seconds."""
+        return None
+
     def block(self, grid: Grid, prefix: int) -> BlockLayout:
         """The layout of a step: `prefix` text tokens (0 in one video), the frame, and in segments what closes it.
 
@@ -232,7 +288,7 @@ class Backbone(Family, ABC):
 
     def _make_block(self, grid: Grid, prefix: int) -> BlockLayout:
         visual = self.visual_positions(grid)
-        if not self.time_prompts:
+        if not self.wraps:
             moves = (True,) + (False,) * (self.axes - 1)
             return BlockLayout(visual, slice(0, grid.tokens), moves, grid.tokens if self.axes == 1 else 1)
         after = prefix + self.visual_extent(grid)
@@ -242,28 +298,53 @@ class Backbone(Family, ABC):
         return BlockLayout(torch.cat(parts, 1), span, (True,) * self.axes, after + closing)
 
     def steps(self, frames: Sequence[Frame], grid: Grid, fps: float) -> list[Steps]:
-        """Embed frames and cut them into stretches of one layout."""
-        times = [(float(f.time), float(f.time + 1 / fps if f.until is None else f.until)) for f in frames]
-        visual = self.embed(frames, grid)
-        prefixes = [self._time_prompt(*t) if self.time_prompts else [] for t in times]
-        cuts = [i for i in range(1, len(frames)) if len(prefixes[i]) != len(prefixes[i - 1])]
-        return [
-            self._stretch(visual[a:b], prefixes[a:b], tuple(times[a:b]), grid)
-            for a, b in zip([0, *cuts], [*cuts, len(frames)], strict=True)
-        ]
+        """Embed frames, a whole number of steps of them, and cut them into stretches of one layout."""
+        if not frames:
+            return []
+        size = self.frames_per_step
+        groups = [frames[i : i + size] for i in range(0, len(frames), size)]
+        pictures = self._pictures(frames, grid)
+        visual = self.features(pictures, grid)
+        prefixes = [self.encode(self.step_text(group, fps) + self.opening) if self.wraps else [] for group in groups]
+        firsts = [self._first(p[0], g[0], fps) for p, g in zip(pictures, groups, strict=True)] if size > 1 else []
+        cuts = [i for i in range(1, len(groups)) if len(prefixes[i]) != len(prefixes[i - 1])]
+        found = []
+        for a, b in pairwise([0, *cuts, len(groups)]):
+            times = tuple((float(g[0].time), _end(g[-1], fps)) for g in groups[a:b])
+            stretch = self._stretch(visual[a:b], prefixes[a:b], times, grid)
+            if size > 1:
+                stretch = replace(
+                    stretch, firsts=tuple(firsts[a:b]), whole=tuple(float(g[-1].time) for g in groups[a:b])
+                )
+            found.append(stretch)
+        return found
 
     def _stretch(
         self, visual: Tensor, prefixes: list[list[int]], times: tuple[tuple[float, float], ...], grid: Grid
     ) -> Steps:
         layout = self.block(grid, len(prefixes[0]))
-        parts = [visual]
-        if self.time_prompts:
+        tokens, *deep = visual.split(self.hidden, -1)
+        parts = [tokens]
+        if self.wraps:
             parts.insert(0, self.embed_ids(torch.tensor(prefixes)).to(visual))
-            parts.append(self.embed_ids(torch.tensor([self.closing], dtype=torch.int64)).to(visual).expand(len(visual), -1, -1))
-        return Steps(torch.cat(parts, 1).flatten(0, 1)[None], layout, times)
+            closing = torch.tensor([self.closing], dtype=torch.int64)
+            parts.append(self.embed_ids(closing).to(visual).expand(len(visual), -1, -1))
+        embeds = torch.cat(parts, 1).flatten(0, 1)[None]
+        return Steps(embeds, layout, times, torch.stack(deep) if deep else None)
 
-    def _time_prompt(self, start: float, end: float) -> list[int]:
-        return self.encode(self.strings.time.format(start=start, end=end) + self.opening)
+    def step_text(self, frames: Sequence[Frame], fps: float) -> str:
+        """The text before a step's wrapper: its time prompt."""
+        return self.strings.time.format(start=float(frames[0].time), end=_end(frames[-1], fps))
+
+    def kept(self, frame: Frame, grid: Grid, fps: float) -> Frame:
+        """A frame as it waits for its partner: resized, its end said, on the host."""
+        return self._first(resized([frame], grid, self.vision_device)[0], frame, fps)
+
+    @staticmethod
+    def _first(picture: Tensor, frame: Frame, fps: float) -> Frame:
+        """picture: (3, height, width), whole numbers."""
+        pixels = picture.permute(1, 2, 0).to(torch.uint8).cpu().contiguous()
+        return Frame(pixels, float(frame.time), _end(frame, fps))
 
     # Text
 
@@ -289,9 +370,11 @@ class Backbone(Family, ABC):
     @cached_property
     def sink(self) -> tuple[Tensor, int]:
         """Ids that open every view, and how many of them are text."""
-        start = self.tokenizer.convert_tokens_to_ids([self.strings.start] if self.strings.start else [])
-        text = start + self.encode(self.strings.sink)
-        wrapper = [] if self.time_prompts else self.encode(self.opening)
+        first = self.tokenizer.convert_tokens_to_ids(self.strings.start) if self.strings.start else None
+        if self.strings.start and first in (None, self.tokenizer.unk_token_id):
+            raise ModelError(f"the tokenizer has no {self.strings.start}: it is not that of a {self.family} model")
+        text = ([] if first is None else [first]) + self.encode(self.strings.sink)
+        wrapper = [] if self.wraps else self.encode(self.opening)
         return torch.tensor(text + wrapper), len(text)
 
     def prompt(self, question: Question, decoding: Decoding) -> Prompt:
@@ -309,7 +392,7 @@ class Backbone(Family, ABC):
             asked = words.options.format(q=question.text, options="\n".join(lines))
             prefix = prefix or words.choice_prefix
         turns = "".join(words.turn.format(q=q, a=a) for q, a in question.history)
-        head = [] if self.time_prompts else list(self.closing)
+        head = [] if self.wraps else list(self.closing)
         ids = head + self.encode(turns + words.question.format(q=asked) + prefix)
         letters = tuple(self._letter(prefix, c) for c in ascii_uppercase[: len(question.options)])
         return Prompt(torch.tensor(ids), len(head), torch.tensor(self.encode(question.query or question.text)), letters)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -11,8 +11,8 @@ from torch import Tensor
 from ..errors import VideoError
 from .base import Backbone, Grid, Strings
 
-# qwen-vl-utils caps a video's frame at 768 patches of 28 x 28; the image limits in a checkpoint are 16 times that.
-FRAME_PIXELS = 768 * 28 * 28
+# qwen-vl-utils caps a video's frame at 768 tokens; the limits in a checkpoint are for images, or for whole videos.
+FRAME_TOKENS = 768
 
 
 class Qwen2VL(Backbone):
@@ -22,7 +22,10 @@ class Qwen2VL(Backbone):
     host = "Qwen2VLForConditionalGeneration"
     projector = "model.visual.merger"
     # transformers moved the parts under `model.` in 4.52
-    older_layout = (("model.", "model.language_model."), ("visual.", "model.visual."))
+    older_layout: ClassVar[tuple[tuple[str, str], ...]] = (
+        ("model.", "model.language_model."),
+        ("visual.", "model.visual."),
+    )
     axes = 3
     strings = Strings(sink="<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>user\n")
     opening = "<|vision_start|>"
@@ -40,20 +43,25 @@ class Qwen2VL(Backbone):
     @property
     def most_pixels(self) -> int:
         """As said on loading, else the checkpoint's limit, but no more than a video's frame has."""
-        said = self.checkpoint.preprocessor
-        limit = said.get("max_pixels") or (said.get("size") or {}).get("longest_edge") or FRAME_PIXELS
-        return int(said.get("frame_pixels") or min(limit, FRAME_PIXELS))
+        said, cap = self.checkpoint.preprocessor, FRAME_TOKENS * self.unit**2
+        limit = said.get("max_pixels") or (said.get("size") or {}).get("longest_edge") or cap
+        return int(said.get("frame_pixels") or min(limit, cap))
+
+    @property
+    def unit(self) -> int:
+        """Pixels of a token's side."""
+        config = self.model.config.vision_config
+        return int(config.patch_size * config.spatial_merge_size)
 
     def grid(self, height: int, width: int, most: float | None = None) -> Grid:
         """Both sides to multiples of patch x merge, pixels within limits, the aspect kept as nearly as can be."""
-        config, said = self.model.config.vision_config, self.checkpoint.preprocessor
-        unit = config.patch_size * config.spatial_merge_size
+        said, unit = self.checkpoint.preprocessor, self.unit
         size = said.get("size") or {}
         least = said.get("min_pixels") or size.get("shortest_edge") or 4 * unit * unit
         own = self.most_pixels
         most = own if most is None else min(own, max(most, least))
         if max(height, width) > 200 * min(height, width):
-            raise VideoError(f"a frame of {width}x{height} is too narrow: Qwen2-VL takes sides up to 200 to 1")
+            raise VideoError(f"a frame of {width}x{height} is too narrow: {self.family} takes sides up to 200 to 1")
         h, w = (max(unit, round(side / unit) * unit) for side in (height, width))
         if h * w > most:
             shrink = math.sqrt(height * width / most)
@@ -64,10 +72,11 @@ class Qwen2VL(Backbone):
         return Grid(h, w, h // unit, w // unit)
 
     def features(self, pixels: Tensor, grid: Grid) -> Tensor:
-        """Patches in the tower's order (merge windows together), each frame standing for both of its temporal patch.
+        """Each frame stands for both of its temporal patch; or, as (steps, 2, 3, height, width), a pair shares one."""
+        return self.tower(pixels, grid).pooler_output.view(len(pixels), grid.tokens, -1)
 
-        Frames that share a temporal patch come as (steps, frames, 3, height, width), and make one step's tokens.
-        """
+    def tower(self, pixels: Tensor, grid: Grid) -> Any:
+        """What the host's tower makes of patches in its own order (merge windows together)."""
         config = self.model.config.vision_config
         merge, patch, depth = config.spatial_merge_size, config.patch_size, config.temporal_patch_size
         x = self.normalise(pixels)
@@ -77,8 +86,7 @@ class Qwen2VL(Backbone):
         x = x.reshape(frames, depth, 3, grid.rows, merge, patch, grid.columns, merge, patch)
         patches = x.permute(0, 3, 6, 4, 7, 2, 1, 5, 8).reshape(-1, 3 * depth * patch * patch)
         thw = torch.tensor([[1, grid.rows * merge, grid.columns * merge]], device=x.device).expand(frames, -1)
-        out = self.vision(patches, grid_thw=thw, return_dict=True)
-        return out.pooler_output.view(frames, grid.tokens, -1)
+        return self.vision(patches, grid_thw=thw, return_dict=True)
 
     def visual_positions(self, grid: Grid) -> Tensor:
         """(0, row, column)."""

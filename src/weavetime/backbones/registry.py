@@ -6,8 +6,13 @@ from functools import cache
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
+from .flash_vstream import FlashVStream
 from .llava_onevision import LlavaOneVision
+from .longva import LongVA
+from .qwen2_5_vl import Qwen25VL
 from .qwen2_vl import Qwen2VL
+from .qwen3_vl import Qwen3VL
+from .video_llava import VideoLlava
 
 if TYPE_CHECKING:
     from .base import Backbone
@@ -15,7 +20,16 @@ if TYPE_CHECKING:
 GROUP = "weavetime.families"
 
 # Asked in this order whose a folder is: those first that others could take for their own.
-FAMILIES: dict[str, type[Backbone]] = {family.family: family for family in (LlavaOneVision, Qwen2VL)}
+_KNOWN: tuple[type[Backbone], ...] = (
+    FlashVStream,
+    LongVA,
+    LlavaOneVision,
+    VideoLlava,
+    Qwen2VL,
+    Qwen25VL,
+    Qwen3VL,
+)
+FAMILIES = {family.family: family for family in _KNOWN}
 
 
 def families() -> dict[str, type[Backbone]]:

@@ -6,13 +6,14 @@ call, and attention runs per step, the steps as a batch of overlapping windows.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from ..memory import Memory
-from ..ops import BlockLayout, attend, attend_causal, merge, place, rotate, windows
+from ..ops import BlockLayout, attend, attend_causal, merge, rotate, windows
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,15 +30,16 @@ class Band:
 
 
 class AppendPass:
-    """The plan of one call that appends `count` steps of one layout to a memory."""
+    """The plan of one call that appends steps of one layout, at these times (seconds), to a memory."""
 
-    def __init__(self, memory: Memory, layout: BlockLayout, count: int) -> None:
-        self.memory, self.layout, self.count = memory, layout, count
+    def __init__(self, memory: Memory, layout: BlockLayout, times: Sequence[float]) -> None:
+        self.memory, self.layout, self.count = memory, layout, len(times)
+        count = self.count
         table, size = memory.table, memory.window.size
         self.seen = len(table)
         self.first = 0 if size is None else max(0, self.seen - size)
         context = [*table.layouts[self.first :], *[layout] * count]
-        self.placement = place(context, memory.sink.tokens, layout.axes)
+        self.placement = memory.place(context, [*table.times[self.first :], *times], memory.sink.tokens)
         self.past = table.offsets[self.seen] - table.offsets[self.first]  # tokens of context before the call
         # Steps that see everything so far are one causal run; the others each have a window of their own.
         self.plain = count if size is None else min(count, max(0, size + 1 - self.seen))
@@ -88,7 +90,7 @@ class AppendPass:
         """One layer of the call; also keeps its keys and values, and each step's mean key."""
         memory = self.memory
         memory.window.write(layer, k, v)
-        self.means.append(self._mean(k))
+        self.means.append(mean_keys(k, self.layout, self.count, visual_only=memory.config.visual_only))
         keys, values = memory.window.read(layer, self.first, self.seen, extra=k.shape[2])
         cos, sin = self._angle("context", keys)
         keys = rotate(keys, cos, sin)
@@ -96,12 +98,6 @@ class AppendPass:
         out = [self._causal(q, keys, values, sink, scaling)] if self.plain else []
         out += [self._band(band, q, keys, values, sink, scaling) for band in self.bands]
         return torch.cat(out, 2) if len(out) > 1 else out[0]
-
-    def _mean(self, k: Tensor) -> Tensor:
-        """Mean key of each step: (count, kv_heads x dim)."""
-        tokens = self.layout.visual if self.memory.config.visual_only else slice(None)
-        by_step = k[0].unflatten(1, (self.count, -1))[:, :, tokens]
-        return by_step.mean(2, dtype=torch.float32).transpose(0, 1).flatten(1).to(k.dtype)
 
     def _causal(self, q: Tensor, keys: Tensor, values: Tensor, sink: tuple[Tensor, Tensor], scaling: float) -> Tensor:
         """Steps with nothing evicted yet: plain causal attention over `sink | context | own`."""
@@ -133,3 +129,10 @@ class AppendPass:
         near = attend(near_q, old_keys, old_values, scaling)
         own = attend_causal(near_q, own_keys, own_values, scaling)
         return merge([far, near, own]).transpose(0, 1).flatten(1, 2)[None]
+
+
+def mean_keys(k: Tensor, layout: BlockLayout, count: int, *, visual_only: bool) -> Tensor:
+    """Mean key of each of `count` steps, k (1, kv_heads, tokens, dim): (count, kv_heads x dim)."""
+    tokens = layout.visual if visual_only else slice(None)
+    by_step = k[0].unflatten(1, (count, -1))[:, :, tokens]
+    return by_step.mean(2, dtype=torch.float32).transpose(0, 1).flatten(1).to(k.dtype)

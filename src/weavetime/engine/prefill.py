@@ -90,14 +90,14 @@ class PickPass(PrefillPass):
 
     def __init__(self, memory: Memory, past: Past, mode: Mode, check: Callable[[int], None]) -> None:
         super().__init__(memory.view(Choice.same((), memory.cells.layers)), 0)
-        self.memory, self.past, self.mode, self.check = memory, past, mode, check
+        self.past, self.mode, self.check = past, mode, check
         self.picked: list[tuple[list[int], list[float]]] = []
 
     def layer_view(self, layer: int, q: Tensor) -> LayerView:
         """Pick, then lay out."""
         blocks, scores = self.mode.pick(layer, q[0], self.past)
         self.picked.append((blocks, scores))
-        view = self.memory.view(Choice.same(blocks, self.memory.cells.layers))
+        view = self.past.view(Choice.same(blocks, self.past.layers))
         self.check(view.end + q.shape[2])
         return view.layer(layer)
 
@@ -106,6 +106,23 @@ class PickPass(PrefillPass):
         """What the layers picked."""
         blocks, scores = zip(*self.picked, strict=True)
         return Choice(tuple(map(tuple, blocks)), tuple(map(tuple, scores)))
+
+
+class ProvisionalPass:
+    """One step, encoded as an append would encode it after the view's blocks, with its keys and values kept apart."""
+
+    def __init__(self, view: View, positions: Tensor) -> None:
+        self.view, self.positions = view, positions
+        self.keys: list[Tensor] = []
+        self.values: list[Tensor] = []
+
+    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, scaling: float) -> Tensor:
+        """One layer."""
+        self.keys.append(k.contiguous())
+        self.values.append(v.contiguous())
+        cos, sin = self.view.memory.rotary.angles(self.positions, q)
+        q, k, view = rotate(q, cos, sin), rotate(k, cos, sin), self.view.layer(layer)
+        return merge([attend(q, view.keys, view.values, scaling), attend_causal(q, k, v, scaling)])
 
 
 def pad(rows: Sequence[Tensor]) -> Tensor:

@@ -15,13 +15,13 @@ from ..backbones import Backbone, Grid, Prompt, Steps, attached
 from ..config import Decoding, StreamConfig
 from ..errors import CapacityError, ModelError, NumericsError, OutOfMemoryError
 from ..focus import Mode, entropy_gate
-from ..memory import Cells, Memory, Past, Sink, View
+from ..memory import Cells, Memory, Past, Provisional, Sink, View
 from ..ops import attend_causal, rotate, text_positions
 from ..types import Choice, Frame
-from .append import AppendPass
+from .append import AppendPass, mean_keys
 from .decode import DecodePass, Sampler
 from .graph import Slot, Slots
-from .prefill import Draft, PickPass, PrefillPass, pad
+from .prefill import Draft, PickPass, PrefillPass, ProvisionalPass, pad
 
 
 class _SinkPass:
@@ -115,22 +115,58 @@ class Runner:
     def memory(self, config: StreamConfig) -> Memory:
         """An empty memory for one stream."""
         with self.reading():
-            return Memory(self.cells, self.sink, self.backbone.rotary, config)
+            timeline = self.backbone.timeline(config.fps)
+            return Memory(self.cells, self.sink, self.backbone.rotary, config, timeline)
 
     def embed(self, frames: Sequence[Frame], grid: Grid, fps: float) -> list[Steps]:
         """Pictures to steps ready to be appended, cut into stretches of one layout."""
         with self.reading():
             return self.backbone.steps(frames, grid, fps)
 
+    def first(self, frame: Frame, grid: Grid, fps: float) -> Frame:
+        """The first frame of a step of two as it is kept until the second comes, and after."""
+        with self.reading():
+            return self.backbone.kept(frame, grid, fps)
+
     def append(self, memory: Memory, steps: Steps) -> None:
-        """Encode steps of one layout and commit them as blocks; on any error nothing is committed."""
+        """Encode steps of one layout and commit them as blocks, all or, on any error, none.
+
+        Where the call's context is too wide for its gaps in time to be kept, each step has gaps of its own, and the
+        steps are encoded and committed one by one.
+        """
         count = len(steps.times)
         self._check_window(memory, steps, count)
+        if count > 1 and not self._keeps_gaps(memory, steps):
+            for one in steps.singles():
+                self.append(memory, one)
+            return
         with self.running():
             memory.reserve(count, steps.layout)
-            plan = AppendPass(memory, steps.layout, count)
-            self._forward(steps.embeds, plan)
-            memory.commit(steps.times, steps.layout, plan.means)
+            plan = AppendPass(memory, steps.layout, [time for time, _ in steps.times])
+            self._forward(steps.embeds, plan, **steps.more)
+            memory.commit(steps.times, steps.layout, plan.means, steps.firsts, steps.whole)
+
+    @staticmethod
+    def _keeps_gaps(memory: Memory, steps: Steps) -> bool:
+        times, size = memory.table.times, memory.window.size
+        seen = times if size is None else times[-size:]
+        first = seen[0] if seen else steps.times[0][0]
+        return memory.timeline is None or memory.timeline.fits(first, steps.times[-1][0])
+
+    def provisional(self, memory: Memory, past: Past, steps: Steps) -> Provisional:
+        """Encode one step as it would stand after the blocks of `past`; the memory stays as it is."""
+        self._check_window(memory, steps, 1)
+        [(time, _)], layout = steps.times, steps.layout
+        before = list(past.recent)
+        table, view = memory.table, memory.view(Choice.same(before, past.layers))
+        layouts, times = [table.layouts[b] for b in before], [table.times[b] for b in before]
+        placed = memory.place([*layouts, layout], [*times, time], memory.sink.tokens)
+        plan = ProvisionalPass(view, placed.positions[:, -layout.tokens :])
+        with self.running():
+            self._forward(steps.embeds, plan, **steps.more)
+        visual = memory.config.visual_only
+        means = [mean_keys(k, layout, 1, visual_only=visual) for k in plan.keys]
+        return Provisional(past.count, time, layout, plan.keys, plan.values, means)
 
     def _check_window(self, memory: Memory, steps: Steps, count: int) -> None:
         size, layout = memory.window.size, steps.layout

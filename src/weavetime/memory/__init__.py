@@ -1,7 +1,8 @@
 """The append-only memory of frames: blocks in tiers, an index over them, and views as of any time."""
 
-from .blocks import Cells, Sink
-from .memory import Memory, Past
+from .blocks import Cells, Provisional, Sink
+from .memory import Memory
+from .past import Past
 from .views import LayerView, View
 
-__all__ = ["Cells", "LayerView", "Memory", "Past", "Sink", "View"]
+__all__ = ["Cells", "LayerView", "Memory", "Past", "Provisional", "Sink", "View"]

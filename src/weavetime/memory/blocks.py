@@ -60,32 +60,52 @@ class Sink:
         return sum(t.nbytes for t in (*self.keys, *self.values))
 
 
+@dataclass(frozen=True)
+class Provisional:
+    """A step that lacks a frame, encoded for one question and not kept: to that question it is block `number`.
+
+    keys, values: per layer (1, kv_heads, tokens, dim), un-rotated. means: per layer, its mean key (1, width).
+    """
+
+    number: int
+    time: float
+    layout: BlockLayout
+    keys: Sequence[Tensor]
+    values: Sequence[Tensor]
+    means: Sequence[Tensor]
+
+
 @dataclass
 class Table:
-    """Append-only list of blocks: times, ends (seconds), layouts, and the token each block starts at in the stream."""
+    """Append-only list of blocks: times, ends (seconds), layouts, and the token each block starts at in the stream.
+
+    whole: the time of each block's last frame, from which on it may be seen.
+    """
 
     times: list[float] = field(default_factory=list)
     ends: list[float] = field(default_factory=list)
+    whole: list[float] = field(default_factory=list)
     layouts: list[BlockLayout] = field(default_factory=list)
     offsets: list[int] = field(default_factory=lambda: [0])
 
     def __len__(self) -> int:
         return len(self.times)
 
-    def add(self, time: float, end: float, layout: BlockLayout) -> None:
+    def add(self, time: float, end: float, layout: BlockLayout, whole: float | None = None) -> None:
         """Append one block."""
         self.ends.append(end)
+        self.whole.append(time if whole is None else whole)
         self.layouts.append(layout)
         self.offsets.append(self.offsets[-1] + layout.tokens)
         self.times.append(time)  # last: a reader in another thread counts blocks by their times
 
     def truncate(self, count: int) -> None:
         """Forget blocks from `count` on: an append that failed."""
-        del self.times[count:], self.ends[count:], self.layouts[count:], self.offsets[count + 1 :]
+        del self.times[count:], self.ends[count:], self.whole[count:], self.layouts[count:], self.offsets[count + 1 :]
 
     def visible(self, at: float) -> int:
-        """How many blocks have time <= at."""
-        return bisect_right(self.times, at)
+        """How many blocks have all their frames at or before a time."""
+        return bisect_right(self.whole, at)
 
 
 def runs(layouts: Sequence[BlockLayout], first: int) -> list[tuple[int, int]]:

@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 
 from ..config import StreamConfig
-from ..errors import QuestionError
-from ..ops import BlockLayout, Rotary, late_interaction, rotate, text_positions
-from ..types import Choice
+from ..ops import BlockLayout, Placement, Rotary, Timeline, place, rotate, text_positions
+from ..types import Choice, Frame
 from .archive import Archive
-from .blocks import Cells, Sink, Table, runs
+from .blocks import Cells, Provisional, Sink, Table, runs
 from .cache import BlockCache
 from .index import Index
+from .past import Past
 from .views import View
 from .window import Window
 
@@ -23,12 +23,17 @@ from .window import Window
 class Memory:
     """Keys before rotary and values of every block, once. Positions are given when a view is laid out.
 
-    See docs/method.md §2.
+    timeline: where blocks stand by the clock; None where each follows the one before. See docs/method.md §2.
     """
 
-    def __init__(self, cells: Cells, sink: Sink, rotary: Rotary, config: StreamConfig) -> None:
-        self.cells, self.sink, self.rotary, self.config = cells, sink, rotary, config
+    def __init__(
+        self, cells: Cells, sink: Sink, rotary: Rotary, config: StreamConfig, timeline: Timeline | None = None
+    ) -> None:
+        self.cells, self.sink, self.rotary, self.config, self.timeline = cells, sink, rotary, config, timeline
         self.table = Table()
+        # First frames of blocks of two, as resized, for questions as of a moment between the two; at their end, that of
+        # a pair that is not whole yet.
+        self.firsts: list[Frame] = []
         self.window = Window(cells, self.table, config.window, config.batch)
         self.archive = Archive(cells, self.table, config.batch)
         self.means = Index(cells, config.index_pages)
@@ -52,6 +57,7 @@ class Memory:
             "spare": self.archive.spare_nbytes,
             "index": self.means.nbytes,
             "cache": self.key_cache.nbytes + self.value_cache.nbytes,
+            "firsts": sum(f.pixels.nbytes for f in self.firsts),
         }
 
     @property
@@ -63,7 +69,10 @@ class Memory:
         """A hash of the whole archive: blocks, times and index."""
         for device in {d for d in self.cells.devices if d.type == "cuda"}:
             torch.cuda.synchronize(device)
-        h = hashlib.sha256(repr((self.table.times, self.table.ends, self.table.offsets)).encode())
+        table = self.table
+        h = hashlib.sha256(repr((table.times, table.ends, table.whole, table.offsets)).encode())
+        for frame in self.firsts:
+            h.update(repr((frame.time, frame.until)).encode() + _raw(torch.as_tensor(frame.pixels)))
         for layer in range(self.cells.layers):
             h.update(_raw(self.means.means(layer, len(self.table))))
             for block in range(len(self.table)):
@@ -89,15 +98,23 @@ class Memory:
         self.value_cache.prepare(layout)
         self.archive.reserve(len(self.table) + count - size, layout)
 
-    def commit(self, times: Sequence[tuple[float, float]], layout: BlockLayout, means: Sequence[Tensor]) -> None:
+    def commit(
+        self,
+        times: Sequence[tuple[float, float]],
+        layout: BlockLayout,
+        means: Sequence[Tensor],
+        firsts: Sequence[Frame] = (),
+        whole: Sequence[float] = (),
+    ) -> None:
         """Make blocks of the tokens just written: (time, end) of each, and per layer their mean keys.
 
-        All of them or, on any error, none.
+        firsts, whole: of blocks of two frames, the first and the time of the last. All of them or, on any error, none.
         """
-        before = len(self.table)
+        before, kept = len(self.table), list(self.firsts)
         try:
-            for time, end in times:
-                self.table.add(time, end, layout)
+            for i, (time, end) in enumerate(times):
+                self.table.add(time, end, layout, whole[i] if whole else None)
+            self.firsts[before:] = firsts
             self.means.add(means)
             if self.window.size is not None and len(self.table) - self.window.size > self.archive.stop:
                 stop = len(self.table) - self.window.size
@@ -105,20 +122,47 @@ class Memory:
                 self.window.first = stop
         except BaseException:
             self.table.truncate(before)
-            self.means.count = before
+            self.means.count, self.firsts = before, kept
             raise
 
+    def hold(self, first: Frame) -> None:
+        """Keep the first frame of a pair until the second comes."""
+        self.firsts.append(first)
+
     # Reading
+
+    @property
+    def odd(self) -> Frame | None:
+        """The frame that waits for its partner, if one does."""
+        return self.firsts[-1] if len(self.firsts) > len(self.table) else None
+
+    @property
+    def now(self) -> float:
+        """The end of the newest frame, seconds; 0 before the first."""
+        if self.odd is not None:
+            assert self.odd.until is not None
+            return self.odd.until
+        return self.table.ends[-1] if len(self.table) else 0.0
 
     def index(self, at: float | None = None) -> Past:
         """What may be read as of a time, seconds; None is now."""
         if at is None:
-            return Past(self, len(self.table), self.table.ends[-1] if len(self.table) else 0.0)
+            return Past(self, len(self.table), self.now)
         return Past(self, self.table.visible(at), at)
 
-    def view(self, choice: Choice) -> View:
+    def half(self, past: Past) -> Frame | None:
+        """The first frame of a pair whose second was not there yet at the time asked about."""
+        frame = self.firsts[past.count] if past.count < len(self.firsts) else None
+        return frame if frame is not None and frame.time <= past.at else None
+
+    def view(self, choice: Choice, provisional: Provisional | None = None) -> View:
         """The view that a choice of blocks makes."""
-        return View(self, choice)
+        return View(self, choice, provisional)
+
+    def place(self, layouts: Sequence[BlockLayout], times: Sequence[float], origin: int) -> Placement:
+        """Where blocks stand that follow one another from `origin`; times in seconds, ascending."""
+        at = None if self.timeline is None else self.timeline.starts(times)
+        return place(layouts, origin, self.rotary.axes, at)
 
     @torch.inference_mode()
     def read(self, layer: int, blocks: Sequence[int]) -> tuple[Tensor, Tensor]:
@@ -159,57 +203,6 @@ class Memory:
         """Give up the recalled blocks that the device still holds; the next recall brings them from the host."""
         self.key_cache.forget()
         self.value_cache.forget()
-
-
-class Past:
-    """The memory as of one time, as focus reads it: how many blocks, which are recent, and how near each is."""
-
-    def __init__(self, memory: Memory, count: int, at: float) -> None:
-        self._memory, self.count, self.at = memory, count, at
-
-    @property
-    def layers(self) -> int:
-        """Layers of the model."""
-        return self._memory.cells.layers
-
-    @property
-    def kv_heads(self) -> int:
-        """KV heads of the model."""
-        return self._memory.cells.kv_heads
-
-    @property
-    def window(self) -> int | None:
-        """Blocks that count as the present; None where nothing is ever evicted."""
-        return self._memory.config.window
-
-    @property
-    def recent(self) -> range:
-        """The blocks of the window at this time."""
-        return range(0 if self.window is None else max(0, self.count - self.window), self.count)
-
-    def coarse(self, queries: Sequence[Tensor], *, cosine: bool = False) -> Tensor:
-        """Mean-key scores of every visible block: fp32 (layers, count). queries: per layer fp32 (width,)."""
-        return self._memory.means.scores(queries, self.count, cosine=cosine)
-
-    def coarse_layer(self, layer: int, query: Tensor, *, cosine: bool = False) -> Tensor:
-        """Mean-key scores of every visible block in one layer: fp32 (count,)."""
-        return self._memory.means.layer_scores(layer, query, self.count, cosine=cosine)
-
-    def fine(self, layer: int, question: Tensor, blocks: Sequence[int], *, cosine: bool = False) -> Tensor:
-        """Late interaction of question vectors fp32 (tokens, width) with blocks, in their order: fp32 (blocks,)."""
-        scores = [late_interaction(question, keys, cosine=cosine) for _, keys in self._memory.block_keys(layer, blocks)]
-        return torch.cat(scores)
-
-    def at_times(self, times: Sequence[float]) -> list[int]:
-        """The block shown at each time: the last whose time is not later."""
-        found = set()
-        for t in times:
-            block = self._memory.table.visible(t) - 1
-            if block < 0 or t > self.at:  # whatever was fed since: an answer knows nothing of what came later
-                wrong = "has no frame at or before it" if block < 0 else f"is after {self.at:g} s, the time asked about"
-                raise QuestionError(f"frames: {t:g} s {wrong}; name times of frames that were seen")
-            found.add(block)
-        return sorted(found)
 
 
 def _stretches(blocks: Sequence[int]) -> list[tuple[int, int]]:

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from ..ops import Placement, place, rotate, windows
+from ..ops import BlockLayout, Placement, rotate, windows
 from ..types import Choice
+from .blocks import Provisional
 
 if TYPE_CHECKING:
     from .memory import Memory
@@ -25,14 +26,21 @@ class LayerView:
     end: int
 
 
-class View:
-    """`sink | blocks in time order`, per layer. A layer is built when it is first read, and owns its memory."""
+Key = tuple[tuple[int, ...], tuple[float, ...]]
+"""What positions follow from: which layouts, and where positions follow the clock, when."""
 
-    def __init__(self, memory: Memory, choice: Choice) -> None:
-        self.memory, self.choice = memory, choice
+
+class View:
+    """`sink | blocks in time order`, per layer. A layer is built when it is first read, and owns its memory.
+
+    provisional: what stands for the block of its number, which is the last.
+    """
+
+    def __init__(self, memory: Memory, choice: Choice, provisional: Provisional | None = None) -> None:
+        self.memory, self.choice, self.provisional = memory, choice, provisional
         self._layers: list[LayerView | None] = [None] * memory.cells.layers
-        self._placements: dict[tuple[int, ...], Placement] = {}
-        self._angles: dict[tuple[tuple[int, ...], torch.device], tuple[Tensor, Tensor]] = {}
+        self._placements: dict[Key, Placement] = {}
+        self._angles: dict[tuple[Key, torch.device], tuple[Tensor, Tensor]] = {}
 
     def layer(self, i: int) -> LayerView:
         """The view of layer i."""
@@ -49,25 +57,42 @@ class View:
     @property
     def tokens(self) -> int:
         """Tokens of the largest layer."""
-        layouts = self.memory.table.layouts
-        return self._sink_tokens + max(sum(layouts[b].tokens for b in blocks) for blocks in set(self.choice.blocks))
+        return self._sink_tokens + max(
+            sum(self._layout(b).tokens for b in blocks) for blocks in set(self.choice.blocks)
+        )
 
     @property
     def times(self) -> tuple[float, ...]:
         """Presentation times of all blocks that any layer reads, ascending, seconds."""
-        return tuple(self.memory.table.times[b] for b in sorted(set().union(*self.choice.blocks)))
+        return tuple(self._time(b) for b in sorted(set().union(*self.choice.blocks)))
 
     @property
     def _sink_tokens(self) -> int:
         sink = self.memory.sink
         return sink.text if self.choice.bare else sink.tokens
 
-    def _place(self, blocks: Sequence[int]) -> tuple[tuple[int, ...], Placement]:
-        layouts = [self.memory.table.layouts[b] for b in blocks]
-        key = tuple(map(id, layouts))
+    def _layout(self, block: int) -> BlockLayout:
+        if self.provisional is not None and block == self.provisional.number:
+            return self.provisional.layout
+        return self.memory.table.layouts[block]
+
+    def _time(self, block: int) -> float:
+        if self.provisional is not None and block == self.provisional.number:
+            return self.provisional.time
+        return self.memory.table.times[block]
+
+    def _place(self, blocks: Sequence[int]) -> tuple[Key, Placement]:
+        layouts, times = [self._layout(b) for b in blocks], tuple(self._time(b) for b in blocks)
+        key = tuple(map(id, layouts)), () if self.memory.timeline is None else times
         if key not in self._placements:
-            self._placements[key] = place(layouts, self._sink_tokens, self.memory.rotary.axes)
+            self._placements[key] = self.memory.place(layouts, times, self._sink_tokens)
         return key, self._placements[key]
+
+    def _parts(self, layer: int, blocks: Sequence[int]) -> list[tuple[Tensor, Tensor]]:
+        if self.provisional is None or not blocks or blocks[-1] != self.provisional.number:
+            return self.memory.parts(layer, blocks)
+        own = self.provisional.keys[layer], self.provisional.values[layer]
+        return [*self.memory.parts(layer, blocks[:-1]), own]
 
     def _build(self, i: int) -> LayerView:
         memory, blocks = self.memory, self.choice.blocks[i]
@@ -84,7 +109,7 @@ class View:
         keys[:, :, :count] = sink_keys
         values[:, :, :count] = sink_values
         at = 0
-        for k, v in memory.parts(i, blocks):
+        for k, v in self._parts(i, blocks):
             rows, tokens = k.shape[0], k.shape[2]
             stop = at + rows * tokens
             by_row = (rows, tokens)

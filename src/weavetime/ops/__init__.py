@@ -2,7 +2,7 @@
 
 from .attention import Part, attend, attend_causal, attention_reference, merge, merge_reference, windows
 from .interaction import coarse, late_interaction, newest_first_topk, question_vectors
-from .layout import BlockLayout, Placement, place, text_positions
+from .layout import BlockLayout, Placement, Timeline, place, text_positions
 from .rotary import Rotary, rotate, rotate_reference
 
 __all__ = [
@@ -10,6 +10,7 @@ __all__ = [
     "Part",
     "Placement",
     "Rotary",
+    "Timeline",
     "attend",
     "attend_causal",
     "attention_reference",

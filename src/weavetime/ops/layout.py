@@ -7,10 +7,11 @@ before it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import groupby
+from itertools import accumulate, groupby, pairwise
 
 import torch
 from torch import Tensor
@@ -21,7 +22,8 @@ class BlockLayout:
     """The tokens of one block; blocks of one kind share one instance, and identity is what 'same layout' means.
 
     positions: int64 (axes, tokens), relative to the block's start. visual: the span of visual tokens.
-    moves: one flag an axis: whether a block's start moves along it. advance: how far the next block starts from this.
+    moves: one flag an axis: whether a block's start moves along it. advance: how far the next block starts from this;
+    on a Timeline, the least it does.
     """
 
     positions: Tensor
@@ -54,16 +56,61 @@ class Placement:
     end: int
 
 
-def place(layouts: Sequence[BlockLayout], origin: int, axes: int) -> Placement:
+@dataclass(frozen=True)
+class Timeline:
+    """Starts by the clock: a gap in time is a gap in positions (docs/method.md §2).
+
+    per_second: positions a second. fps: steps a second, the stream's grid of times. limit: how far apart the first and
+    the last block of a view may start; wider views have their widest gaps shortened.
+    """
+
+    per_second: float
+    fps: float
+    limit: int
+
+    def tick(self, time: float) -> int:
+        """Absolute position of a time, seconds: floor of its grid time x per_second.
+
+        The grid time is the sampling time for which a frame at `time` stands: the first at or after it.
+        """
+        index = math.ceil(time * self.fps - 1e-6)  # slack of a microstep: times are sums of binary fractions
+        return math.floor(index * self.per_second / self.fps + 1e-6)
+
+    def fits(self, first: float, last: float) -> bool:
+        """Whether a view from one time to another keeps its gaps."""
+        return self.tick(last) - self.tick(first) <= self.limit
+
+    def starts(self, times: Sequence[float]) -> list[int]:
+        """Where blocks at ascending times start, the first at 0.
+
+        Where they end beyond the limit, no gap is wider than the largest width with which they do not (at least 1).
+        """
+        ticks = [self.tick(t) for t in times]
+        gaps = [b - a for a, b in pairwise(ticks)]
+        if sum(gaps) > self.limit:
+            low, high = 1, max(gaps)
+            while low < high:
+                middle = (low + high + 1) // 2
+                low, high = (middle, high) if sum(min(g, middle) for g in gaps) <= self.limit else (low, middle - 1)
+            gaps = [min(g, low) for g in gaps]
+        return list(accumulate(gaps, initial=0)) if ticks else []
+
+
+def place(layouts: Sequence[BlockLayout], origin: int, axes: int, at: Sequence[int] | None = None) -> Placement:
     """Lay blocks out one after another from `origin`, the position after the sink (docs/method.md §2).
 
-    layouts: one entry a block, in time order. Returns positions for all their tokens and the position of the next text
-    token: 1 + the maximum over all axes.
+    layouts: one entry a block, in time order. at: where each starts from the origin; by default each after its
+    predecessor's advance. Returns positions for all their tokens and the position of the next text token: 1 + the
+    maximum over all axes.
     """
-    parts, starts, end, start = [], [], origin, 0
+    parts: list[Tensor] = []
+    starts: list[int] = []
+    end, start = origin, 0
     for layout, run in groupby(layouts, key=lambda x: x):
         count = sum(1 for _ in run)
         steps = start + layout.advance * torch.arange(count)
+        if at is not None:
+            steps = torch.tensor(at[len(starts) : len(starts) + count])
         moves = torch.tensor(layout.moves, dtype=torch.int64)
         offset = origin + steps[None, :, None] * moves[:, None, None]
         parts.append((layout.positions[:, None, :] + offset).flatten(1))
