@@ -27,7 +27,8 @@ from weavetime.backbones import FAMILIES
 from weavetime.backbones.checkpoints import Checkpoint
 from weavetime.config import Record
 
-SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<video>", "<image>")
+QWEN = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<video>", "<image>")
+SPECIAL = (*QWEN, "<s>", "</s>")
 VOCABULARY = 256 + len(SPECIAL)
 TEXT = {
     "vocab_size": VOCABULARY,
