@@ -319,7 +319,8 @@ def _join(ray: Any, address: str) -> None:
         ray.init(address=address, **quiet, **here)
     except (ConnectionError, ValueError, RuntimeError, TimeoutError) as e:
         lines = str(e).splitlines() or [type(e).__name__]
-        raise ClusterError(f"no Ray cluster at {address} can be joined ({lines[0].rstrip('.')})") from e
+        token = "" if address == "auto" else "; one that asks for a token wants RAY_AUTH_MODE=token"
+        raise ClusterError(f"no Ray cluster at {address} can be joined ({lines[0].rstrip('.')}){token}") from e
 
 
 def _reach(address: str) -> None:
