@@ -40,17 +40,25 @@ class Engine:
     def stream(self, config: StreamConfig | None = None, **settings: Any) -> Stream:
         """Open a stream. Settings are the fields of StreamConfig: window, fps, batch, cache, index_pages, visual_only.
 
-        The window defaults to the model's own record, else 80 blocks; None never evicts.
+        The window defaults to the model's own record, else 80 blocks, or as many as the model's positions hold with
+        room for a question; None never evicts.
         """
         if unknown := set(settings) - {f.name for f in fields(StreamConfig)}:
             known = ", ".join(f.name for f in fields(StreamConfig))
             raise StreamError(f"unknown setting {', '.join(sorted(unknown))}: a stream takes {known}")
         if config is None:
-            window = StreamConfig().window if self.record.window is None else self.record.window
+            window = self._window() if self.record.window is None else self.record.window
             config = StreamConfig(window=window)
         config = replace(config, **settings)
         _check(config)
         return Stream(self.runner, config, self.delta)
+
+    def _window(self) -> int | None:
+        """The default, or fewer blocks where a model of few positions takes pictures of one size."""
+        default = StreamConfig().window
+        if self.backbone.most_pixels is not None or default is None:
+            return default
+        return max(1, min(default, self.backbone.largest_window(self.backbone.grid(1, 1), 1 / 8)))
 
     def close(self) -> None:
         """Let go of the model: its streams can no longer be fed or asked."""

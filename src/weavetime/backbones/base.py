@@ -297,6 +297,12 @@ class Backbone(Family, ABC):
         span = slice(prefix, prefix + grid.tokens)
         return BlockLayout(torch.cat(parts, 1), span, (True,) * self.axes, after + closing)
 
+    def largest_window(self, grid: Grid, spare: float = 0.0) -> int:
+        """Blocks that fit the model's positions before a step that looks at them; spare: the share to be left free."""
+        stamp = self.strings.time.format(start=0.0, end=1.0) + self.opening
+        layout = self.block(grid, len(self.encode(stamp)) if self.wraps else 0)
+        return max(0, layout.fitting(int(self.max_positions * (1 - spare)) - len(self.sink[0])) - 1)
+
     def steps(self, frames: Sequence[Frame], grid: Grid, fps: float) -> list[Steps]:
         """Embed frames, a whole number of steps of them, and cut them into stretches of one layout."""
         if not frames:

@@ -170,9 +170,7 @@ class Runner:
 
     def _check_window(self, memory: Memory, steps: Steps, count: int) -> None:
         size, layout = memory.window.size, steps.layout
-        last = self.backbone.max_positions - 1 - memory.sink.tokens
-        moving = (top for top, moves in zip(layout.tops, layout.moves, strict=True) if moves)
-        most = 1 + min((last - top) // layout.advance for top in moving) if max(layout.tops) <= last else 0
+        most = layout.fitting(self.backbone.max_positions - memory.sink.tokens)
         if (len(memory.table) + count if size is None else size + 1) > most:
             fits = max(0, most if size is None else most - 1)  # a window stands before the step that looks at it
             raise CapacityError(
@@ -182,7 +180,7 @@ class Runner:
 
     def pick(self, memory: Memory, past: Past, prompt: Prompt, mode: Mode) -> Choice:
         """One pass over the question's text in which each layer picks its blocks (ReKV)."""
-        plan = PickPass(memory, past, mode, self._check_end)
+        plan = PickPass(memory, past, mode, self._check_view)
         with self.running():
             self._forward(self.backbone.embed_ids(prompt.text[None]), plan)
         return plan.choice
@@ -191,9 +189,8 @@ class Runner:
         """Read prompts over a view, with room for `room` tokens more; gate_layers 0 computes no gate."""
         rows = [p.ids[p.head :] if view.choice.bare else p.ids for p in prompts]
         lengths = tuple(len(r) for r in rows)
-        end = view.end + max(lengths)
-        self._check_end(end)
-        room = min(room, self.backbone.max_positions - end)
+        self._check_view(view, max(lengths))
+        room = min(room, self.backbone.max_positions - view.end - max(lengths))
         plan = PrefillPass(view, room)
         with self.running():
             more = {"output_hidden_states": True} if gate_layers > 1 else {}
@@ -205,11 +202,14 @@ class Runner:
                 gate = tuple(self._gate(out, last, logits, gate_layers).tolist())
         return Draft(view, lengths, plan.own, plan.queries, logits, gate)
 
-    def _check_end(self, end: int) -> None:
-        if end > self.backbone.max_positions:
+    def _check_view(self, view: View, text: int) -> None:
+        """text: tokens that follow the view."""
+        end, most = view.end + text, self.backbone.max_positions
+        if end > most:
             raise CapacityError(
-                f"the view and the question take {end} positions and the model has {self.backbone.max_positions}: "
-                "use fewer blocks (k, window) or a shorter question"
+                f"the view and the question take {end} positions and the model has {most}: at most "
+                f"{view.fitting(most - text)} blocks fit before this question; use fewer blocks (k, window) or a "
+                "shorter question"
             )
 
     def _gate(self, out: Any, last: Tensor, logits: Tensor, layers: int) -> Tensor:

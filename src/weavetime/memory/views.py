@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -53,6 +54,12 @@ class View:
     def end(self) -> int:
         """Position where text may go on in every layer: the largest over layers."""
         return max(self._place(blocks)[1].end for blocks in set(self.choice.blocks))
+
+    def fitting(self, end: int) -> int:
+        """How many of the first blocks, of the layer that reaches furthest, let text go on at or before `end`."""
+        blocks = max(set(self.choice.blocks), key=lambda blocks: self._place(blocks)[1].end)
+        counts = range(len(blocks) + 1)
+        return max(0, bisect_right(counts, end, key=lambda count: self._place(blocks[:count])[1].end) - 1)
 
     @property
     def tokens(self) -> int:

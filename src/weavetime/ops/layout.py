@@ -46,6 +46,12 @@ class BlockLayout:
         """Largest relative position on each axis."""
         return tuple(int(p) for p in self.positions.amax(1))
 
+    def fitting(self, positions: int) -> int:
+        """How many such blocks, one after another, stand within so many positions."""
+        last = positions - 1
+        moving = (top for top, moves in zip(self.tops, self.moves, strict=True) if moves)
+        return 1 + min((last - top) // self.advance for top in moving) if max(self.tops) <= last else 0
+
 
 @dataclass(frozen=True, eq=False)
 class Placement:
