@@ -14,13 +14,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
+QWEN = "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>user\n"
 SINK = {
     "llava_onevision": "<|im_start|>system \nYou are a helpful assistant.<|im_end|><|im_start|>user ",
-    "qwen2_vl": "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>user\n",
+    "qwen2_vl": QWEN,
+    "qwen2_5_vl": QWEN,
+    "qwen3_vl": "<|im_start|>user\n",
 }
-OPENING = {"llava_onevision": "", "qwen2_vl": "<|vision_start|>"}
-CLOSING = {"llava_onevision": ["newline"], "qwen2_vl": ["<|vision_end|>"]}
-VISUAL = {"llava_onevision": (3, 3), "qwen2_vl": (3, 5)}  # rows and columns of visual tokens of 24 x 40 pixels
+OPENING = {family: "" if family == "llava_onevision" else "<|vision_start|>" for family in SINK}
+CLOSING = {family: ["newline" if family == "llava_onevision" else "<|vision_end|>"] for family in SINK}
+# Rows and columns of visual tokens of 24 x 40 pixels.
+VISUAL = {family: (3, 3) if family == "llava_onevision" else (3, 5) for family in SINK}
 
 Position = tuple[int, ...]
 Choice = list[list[int]]  # per layer, blocks in time order
@@ -37,12 +41,25 @@ def time_prompt(family: str, start: float, end: float) -> str:
     return f"{head}Time={clock(start)}-{clock(end)}s{OPENING[family]}"
 
 
-def question_text(text: str, options: Sequence[str] = ()) -> str:
-    if not options:
-        return f"\n{text}<|im_end|><|im_start|>assistant\n"
+def own_steps(family: str, segments: bool) -> bool:
+    """Whether each step has a text and a wrapper of its own."""
+    return segments or family == "qwen3_vl"
+
+
+def step_text(family: str, segments: bool, start: float, end: float) -> str:
+    """What stands before a step's visual tokens; a pair's two frames are half a second apart."""
+    if segments:
+        return time_prompt(family, start, end)
+    return f"<{start + 0.25:.1f} seconds>{OPENING[family]}" if own_steps(family, segments) else ""
+
+
+def question_text(family: str, text: str, options: Sequence[str] = ()) -> str:
     lines = "\n".join(f"({'ABCDEFGHIJ'[i]}) {option}" for i, option in enumerate(options))
-    asked = f"Question: {text}\nOptions:\n{lines}\nOnly give the best option."
-    return f"\n{asked}<|im_end|><|im_start|>assistant\nBest option: ("
+    asked = f"Question: {text}\nOptions:\n{lines}\nOnly give the best option." if options else text
+    prefix = "Best option: (" if options else ""
+    if family in ("llava_onevision", "qwen2_vl"):
+        return f"\n{asked}<|im_end|><|im_start|>assistant\n{prefix}"
+    return f"{asked}<|im_end|>\n<|im_start|>assistant\n{prefix}"
 
 
 @dataclass
@@ -55,6 +72,7 @@ class Block:
     after: int
     embeds: Tensor  # (tokens, hidden)
     time: float = 0.0
+    deep: Sequence[Tensor] = ()  # per layer, what is added to visual tokens after it
     keys: list[Tensor] = field(default_factory=list)  # per layer (kv_heads, tokens, dim), un-rotated
     values: list[Tensor] = field(default_factory=list)
 
@@ -69,7 +87,7 @@ def positions(family: str, segments: bool, origin: int, blocks: Sequence[Block])
             found.append([(at + i,) for i in range(count)])
             at += count
         return found, at
-    if segments:
+    if own_steps(family, segments):
         at = origin
         for b in blocks:
             own = [(at + i,) * 3 for i in range(b.before)]
@@ -80,11 +98,13 @@ def positions(family: str, segments: bool, origin: int, blocks: Sequence[Block])
             at = s + b.after
             found.append(own)
         return found, at
-    for rank, b in enumerate(blocks):
+    ranks = list(range(len(blocks)))
+    if family == "qwen2_5_vl":  # two positions a second, from the first block's second
+        ranks = [math.floor(2 * b.time) - math.floor(2 * blocks[0].time) for b in blocks]
+    for rank, b in zip(ranks, blocks, strict=True):
         found.append([(origin + rank, origin + y, origin + x) for y in range(b.rows) for x in range(b.columns)])
-    return found, origin + max(
-        [len(blocks), *(b.rows for b in blocks), *(b.columns for b in blocks)] if blocks else [0]
-    )
+    ends = [max(rank + 1, b.rows, b.columns) for rank, b in zip(ranks, blocks, strict=True)]
+    return found, origin + max(ends, default=0)
 
 
 class Reference:
@@ -94,7 +114,7 @@ class Reference:
         self.family, self.segments, self.window, self.tokenizer = family, segments, window, tokenizer
         text = host.config.text_config
         self.heads, self.kv_heads = text.num_attention_heads, text.num_key_value_heads
-        self.dim = text.hidden_size // self.heads
+        self.dim = getattr(text, "head_dim", None) or text.hidden_size // self.heads
         self.eps, self.theta = text.rms_norm_eps, 1e4
         self.host = host
         self.table = host.model.language_model.embed_tokens.weight.double()
@@ -104,10 +124,15 @@ class Reference:
             {name: p.double() for name, p in layer.named_parameters()} for layer in host.model.language_model.layers
         ]
         # Which axis of a position turns each pair of a head's numbers.
-        self.axis = [0] * (self.dim // 2) if family == "llava_onevision" else [0] * 2 + [1] * 3 + [2] * 3
+        self.axis = [0] * 2 + [1] * 3 + [2] * 3
+        if family == "llava_onevision":
+            self.axis = [0] * (self.dim // 2)
+        if family == "qwen3_vl":
+            self.axis = [0, 1, 2] * 3 + [0] * 3
         self.blocks: list[Block] = []
         self.sink_text = len(self.ids(SINK[family]))
-        opening = "" if segments else OPENING[family]
+        self.own_steps = own_steps(family, segments)
+        opening = "" if self.own_steps else OPENING[family]
         self.sink = Block(0, 0, 0, 0, self.embed(self.ids(SINK[family] + opening)))
         self._forward(self.sink.embeds, [self._text(0, len(self.sink.embeds))] * len(self.layers), None, self.sink)
 
@@ -129,8 +154,8 @@ class Reference:
         return [(start + i,) * (1 if self.family == "llava_onevision" else 3) for i in range(count)]
 
     def prompt_ids(self, text: str, options: Sequence[str] = (), *, bare: bool = False) -> list[int | str]:
-        head: list[int | str] = [] if self.segments or bare else list(CLOSING[self.family])
-        return head + self.ids(question_text(text, options))
+        head: list[int | str] = [] if self.own_steps or bare else list(CLOSING[self.family])
+        return head + self.ids(question_text(self.family, text, options))
 
     # The decoder
 
@@ -170,11 +195,13 @@ class Reference:
         for n, w in enumerate(self.layers):
             h = self._rms(x, w["input_layernorm.weight"])
             q, k, v = (
-                (h @ w[f"self_attn.{p}_proj.weight"].T + w[f"self_attn.{p}_proj.bias"])
+                (h @ w[f"self_attn.{p}_proj.weight"].T + w.get(f"self_attn.{p}_proj.bias", 0))
                 .view(len(x), -1, self.dim)
                 .transpose(0, 1)
                 for p in "qkv"
             )
+            if "self_attn.q_norm.weight" in w:
+                q, k = (self._rms(z, w[f"self_attn.{p}_norm.weight"]) for p, z in (("q", q), ("k", k)))
             queries.append(q)
             if keep is not None:
                 keep.keys.append(k)
@@ -194,6 +221,9 @@ class Reference:
             h = self._rms(x, w["post_attention_layernorm.weight"])
             gate, up = h @ w["mlp.gate_proj.weight"].T, h @ w["mlp.up_proj.weight"].T
             x = x + (gate * torch.sigmoid(gate) * up) @ w["mlp.down_proj.weight"].T
+            if keep is not None and n < len(keep.deep):
+                x = x.clone()
+                x[keep.before : keep.before + len(keep.deep[n])] += keep.deep[n]
             hidden.append(x)
         hidden[-1] = self._rms(x, self.final)
         return hidden, queries
@@ -210,13 +240,14 @@ class Reference:
     # The stream
 
     def feed(self, features: Tensor, times: Sequence[tuple[float, float]]) -> None:
-        """features: visual tokens of each frame, (frames, tokens, hidden)."""
+        """features: visual tokens of each step, (steps, tokens, hidden), and behind them what comes in deeper."""
         for visual, (start, end) in zip(features, times, strict=True):
-            before = self.ids(time_prompt(self.family, start, end)) if self.segments else []
-            after = CLOSING[self.family] if self.segments else []
-            embeds = torch.cat((self.embed(before), visual.double(), self.embed(after)))
+            before = self.ids(step_text(self.family, self.segments, start, end))
+            after = CLOSING[self.family] if self.own_steps else []
+            tokens, *deep = visual.double().split(self.table.shape[1], -1)
+            embeds = torch.cat((self.embed(before), tokens, self.embed(after)))
             rows, columns = VISUAL[self.family]
-            block = Block(len(before), rows, columns, len(after), embeds, start)
+            block = Block(len(before), rows, columns, len(after), embeds, start, deep)
             seen = self.blocks if self.window is None else self.blocks[-self.window :]
             origin = len(self.sink.embeds)
             own = positions(self.family, self.segments, origin, [*seen, block])[0][-1]

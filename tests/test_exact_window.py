@@ -11,7 +11,7 @@ from torch import Tensor
 import weavetime as wt
 from reference import Choice as Blocks
 from reference import Reference
-from tiny import each_layout, features, frames, host, look, shared, shown, times, tokenizer, unstopped
+from tiny import FAMILY_NAMES, each_layout, features, host, look, shared, shown, times, tokenizer, unstopped
 from weavetime.types import Choice
 
 pytestmark = pytest.mark.exact
@@ -31,7 +31,8 @@ def slow(family: str, segments: bool, window: int, start: float = 0.0) -> Refere
 
 def fed(family: str, segments: bool, window: int, batch: int, start: float = 0.0) -> wt.Stream:
     stream = shared(family, segments).stream(window=window, batch=batch, cache=4)
-    assert stream.feed(shown(family, COUNT, start=start)) == COUNT
+    seen = shown(family, COUNT, start=start)
+    assert stream.feed(seen) == len(seen)
     return stream
 
 
@@ -106,7 +107,7 @@ def test_greedy_tokens_after_recall_equal_the_slow_reference(family: str, segmen
 WIDENS = 99_994.0  # frames 0..4 have seven-digit ends, frame 5 ends at 100,000, the rest begin there
 
 
-@pytest.mark.parametrize("family", ["llava_onevision", "qwen2_vl"])
+@pytest.mark.parametrize("family", FAMILY_NAMES)
 @pytest.mark.parametrize("batch", CHUNKS)
 def test_time_prompts_that_grow_wider(family: str, batch: int) -> None:
     reference, stream = slow(family, True, 3, WIDENS), fed(family, True, 3, batch, WIDENS)
@@ -130,7 +131,7 @@ def test_time_prompts_that_grow_wider(family: str, batch: int) -> None:
 def test_frames_of_another_size_take_the_first_ones(family: str, segments: bool, batch: int) -> None:
     """A later frame of another size is resized to the grid of the first: the layout of the stream stays."""
     seen = shown(family, 4)
-    other = frames(3, seed=1, size=(60, 30), start=4.0) + shown(family, 2, seed=2, start=7.0)
+    other = shown(family, 3, seed=1, size=(60, 30), start=4.0) + shown(family, 2, seed=2, start=7.0)
     stream = shared(family, segments).stream(window=2, batch=batch)
     stream.feed(seen + other)
     assert len({id(layout) for layout in stream.memory.table.layouts}) == 1
@@ -140,7 +141,7 @@ def test_frames_of_another_size_take_the_first_ones(family: str, segments: bool,
         x = f.pixels.permute(2, 0, 1)[None].float()
         if f.pixels.shape[:2] != size:
             x = torch.nn.functional.interpolate(x, size=size, mode="bicubic", antialias=True).round().clamp(0, 255)
-        resized.append(wt.Frame(x[0].permute(1, 2, 0).to(torch.uint8), f.time))
+        resized.append(wt.Frame(x[0].permute(1, 2, 0).to(torch.uint8), f.time, f.until))
     reference = Reference(host(family), tokenizer(), family, segments=segments, window=2)
     reference.feed(features(family, resized), times(resized))
     for layer in range(3):

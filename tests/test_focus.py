@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 import weavetime as wt
-from reference import Reference, best
-from tiny import LAYOUT_NAMES, LAYOUTS, each_layout, features, host, look, shared, shown, times, tokenizer
+from reference import Reference, best, own_steps
+from tiny import LAYOUT_NAMES, LAYOUTS, each_layout, features, host, look, per_step, shared, shown, times, tokenizer
 from weavetime.focus import entropy_gate
 
 pytestmark = pytest.mark.exact
@@ -131,7 +131,7 @@ def test_coarse_to_fine_equals_the_slow_reference(family: str, segments: bool, k
     for at in (COUNT - 1, 6):
         queries = present(family, segments, at).queries
         expected = reference.coarse_to_fine(queries, at + 1, k, factor)
-        row = look(stream, QUESTION, mode=wt.WeaveTime(k=k, coarse=factor, delta=0), at=float(at))
+        row = look(stream, QUESTION, mode=wt.WeaveTime(k=k, coarse=factor, delta=0), at=at + 0.5)
         choice = row.draft.view.choice
         assert [list(b) for b in choice.blocks] == expected
         for layer, (chosen, scores) in enumerate(zip(choice.blocks, choice.scores, strict=True)):
@@ -165,8 +165,8 @@ def test_k_of_all_reads_all(family: str, segments: bool) -> None:
 def test_ties_go_to_the_more_recent(family: str, segments: bool) -> None:
     """A still picture: with a window of one block, blocks from the third on are copies."""
     stream = shared(family, segments).stream(window=1, batch=2, cache=0)
-    [picture] = shown(family, 1)
-    stream.feed([wt.Frame(picture.pixels, float(i)) for i in range(8)])
+    picture, count = shown(family, 1)[0], per_step(family)
+    stream.feed([wt.Frame(picture.pixels, i / count) for i in range(8 * count)])
     archive = stream.memory.archive
     assert archive.stop == 7
     with torch.inference_mode():
@@ -268,7 +268,7 @@ def test_rekv_equals_the_slow_reference(family: str, segments: bool, k: int) -> 
     reference, stream = slow(family, segments), streamed(family, segments)
     for at in (COUNT - 1, 4):
         expected = reference.rekv(QUESTION, at + 1, k)
-        row = look(stream, QUESTION, mode=wt.ReKV(k=k), at=float(at))
+        row = look(stream, QUESTION, mode=wt.ReKV(k=k), at=at + 0.5)
         assert [list(b) for b in row.draft.view.choice.blocks] == expected
         logits = reference.read(reference.prompt_ids(QUESTION), expected).logits[-1]
         torch.testing.assert_close(row.draft.logits[0].double(), logits, atol=1e-5, rtol=0)
@@ -362,22 +362,23 @@ def test_prompt_is_the_published_one(layout: tuple[str, bool]) -> None:
 
     def put(question: wt.Question, prefix: str = "") -> str:
         prompt = backbone.prompt(question, wt.Decoding(prefix=prefix))
-        assert prompt.head == (0 if segments else 1)
+        wraps = own_steps(family, segments)
+        assert prompt.head == (0 if wraps else 1)
         head = prompt.ids[: prompt.head].tolist()
-        assert head == ([] if segments else [-1] if family == "llava_onevision" else [260])
+        assert head == ([] if wraps else [-1] if family == "llava_onevision" else [260])
         assert prompt.text.tolist() == reference.ids(question.text)
         return str(tokenizer().decode(prompt.ids[prompt.head :]))
 
-    asked = "\nHow {many}?<|im_end|><|im_start|>assistant\n"
+    first, between = ("\n", "") if family in ("llava_onevision", "qwen2_vl") else ("", "\n")
+    ends = f"<|im_end|>{between}<|im_start|>assistant\n"
+    asked = f"{first}How {{many}}?{ends}"
     assert put(wt.Question("How {many}?")) == asked
     assert put(wt.Question("How {many}?"), "At least") == asked + "At least"
-    options = (
-        "\nQuestion: Which?\nOptions:\n(A) {x}\n(B) two\nOnly give the best option.<|im_end|><|im_start|>assistant\n"
-    )
+    options = f"{first}Question: Which?\nOptions:\n(A) {{x}}\n(B) two\nOnly give the best option.{ends}"
     assert put(wt.Question("Which?", ("{x}", "two"))) == options + "Best option: ("
     assert put(wt.Question("Which?", ("{x}", "two")), "I say (") == options + "I say ("
     told = put(wt.Question("And now?", (), (("Who?", "Me."), ("When?", "Then."))))
-    assert told.endswith("\nAnd now?<|im_end|><|im_start|>assistant\n")
+    assert told.endswith(f"{first}And now?{ends}")
     assert [told.index(x) for x in ("Who?", "Me.", "When?", "Then.", "And now?")] == sorted(
         told.index(x) for x in ("Who?", "Me.", "When?", "Then.", "And now?")
     )

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import weavetime as wt
-from tiny import each_layout, engine, frames, look, shared, shown
+from tiny import each_layout, engine, look, shared, shown
 from weavetime.memory import Memory
 from weavetime.ops import BlockLayout
 from weavetime.types import Choice
@@ -240,18 +240,17 @@ def test_no_memory_for_new_blocks_changes_nothing(monkeypatch: pytest.MonkeyPatc
 def test_values_that_are_not_finite_are_not_kept(family: str, segments: bool) -> None:
     made = engine(family, time_prompts=segments)
     stream, expected = made.stream(window=2, batch=8), made.stream(window=2, batch=8)
-    size = (35, 35) if family == "llava_onevision" else (24, 40)
     for s in (stream, expected):
-        s.feed(frames(4, size=size, start=99_990.0))
+        s.feed(shown(family, 4, start=99_990.0))
     before, layer = stream.memory.digest(), made.backbone.decoder.layers[1].mlp.down_proj
     kept = layer.weight.clone()
     layer.weight.fill_(float("nan"))
     with pytest.raises(wt.NumericsError, match="not finite"):
-        stream.feed(frames(8, size=size, seed=1, start=99_994.0))
+        stream.feed(shown(family, 8, seed=1, start=99_994.0))
     with pytest.raises(wt.NumericsError, match="not finite"):
         stream.ask(QUESTION)
     layer.weight.copy_(kept)
     assert (stream.memory.digest(), len(stream), stream.now) == (before, 4, 99_994.0)
     for s in (stream, expected):  # later, and with wider time prompts than the call that failed
-        s.feed(frames(8, size=size, seed=2, start=100_000.0))
+        s.feed(shown(family, 8, seed=2, start=100_000.0))
     assert stream.memory.digest() == expected.memory.digest()

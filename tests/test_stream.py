@@ -77,8 +77,8 @@ def test_a_batch_is_one_by_one(family: str, segments: bool) -> None:
     middle = sum(sorted(gates)[1:3]) / 2
     mixed = wt.WeaveTime(k=3, delta=middle)
     for mode in (mixed, ALWAYS, sure, wt.ReKV(k=3), "window", "uniform:4", "blind"):
-        together = stream.ask_all(QUESTIONS, mode=mode, decoding=SHORT, at=9.0)
-        alone = [stream.ask(q.text, options=q.options, mode=mode, decoding=SHORT, at=9.0) for q in QUESTIONS]
+        together = stream.ask_all(QUESTIONS, mode=mode, decoding=SHORT, at=9.5)
+        alone = [stream.ask(q.text, options=q.options, mode=mode, decoding=SHORT, at=9.5) for q in QUESTIONS]
         for a, b in zip(together, alone, strict=True):
             alike(a, b)
         if mode is mixed:

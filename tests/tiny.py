@@ -1,7 +1,9 @@
-"""Tiny LLaVA-OneVision and Qwen2-VL models on the real transformers classes, sharpened so that small errors show.
+"""Tiny models of each family on the real transformers classes, sharpened so that small errors show.
 
 At default initialisation a swapped height and width moves logits by 3e-5 and leaves all greedy tokens equal; with
 q, k x 10 and v, o x sqrt(10) the smallest real error is about 3e-3 and fp32 noise 5e-7.
+
+A step is a second: one frame, or, for a family that takes pairs, two half a second apart.
 """
 
 from __future__ import annotations
@@ -18,8 +20,12 @@ from transformers import (
     LlavaOnevisionConfig,
     LlavaOnevisionForConditionalGeneration,
     PreTrainedTokenizerFast,
+    Qwen2_5_VLConfig,
+    Qwen2_5_VLForConditionalGeneration,
     Qwen2VLConfig,
     Qwen2VLForConditionalGeneration,
+    Qwen3VLConfig,
+    Qwen3VLForConditionalGeneration,
 )
 
 import weavetime as wt
@@ -43,7 +49,8 @@ TEXT = {
     "eos_token_id": 258,
 }
 SIGLIP = {"image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5]}
-FAMILY_NAMES = ("llava_onevision", "qwen2_vl")
+FAMILY_NAMES = ("llava_onevision", "qwen2_vl", "qwen2_5_vl", "qwen3_vl")
+TRAINED = FAMILY_NAMES[:2]  # families that training from samples is tried on
 
 
 @cache
@@ -87,14 +94,48 @@ def qwen_config() -> Qwen2VLConfig:
         "mlp_ratio": 2,
     }
     rope = {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [2, 3, 3]}
-    return Qwen2VLConfig(
-        vision_config=vision,
-        text_config={"rope_parameters": rope, **TEXT},
-        vision_start_token_id=259,
-        vision_end_token_id=260,
-        video_token_id=261,
-        image_token_id=262,
-    )
+    return Qwen2VLConfig(vision_config=vision, text_config={"rope_parameters": rope, **TEXT}, **QWEN_IDS)
+
+
+QWEN_IDS = {"vision_start_token_id": 259, "vision_end_token_id": 260, "video_token_id": 261, "image_token_id": 262}
+
+
+def qwen25_config() -> Qwen2_5_VLConfig:
+    """Windows of 2 x 2 tokens in all layers of the tower but the last; 2 positions a second."""
+    vision = {
+        "depth": 3,
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_heads": 2,
+        "out_hidden_size": 64,
+        "patch_size": 4,
+        "spatial_merge_size": 2,
+        "temporal_patch_size": 2,
+        "window_size": 16,
+        "fullatt_block_indexes": [2],
+        "tokens_per_second": 2,
+    }
+    rope = {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [2, 3, 3]}
+    return Qwen2_5_VLConfig(vision_config=vision, text_config={"rope_parameters": rope, **TEXT}, **QWEN_IDS)
+
+
+def qwen3_config() -> Qwen3VLConfig:
+    """Heads wider than hidden size over heads; features of three tower layers go to the decoder's three layers."""
+    vision = {
+        "depth": 4,
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_heads": 2,
+        "out_hidden_size": 64,
+        "patch_size": 4,
+        "spatial_merge_size": 2,
+        "temporal_patch_size": 2,
+        "num_position_embeddings": 64,
+        "deepstack_visual_indexes": [0, 1, 2],
+    }
+    rope = {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [6, 3, 3], "mrope_interleaved": True}
+    text = {"rope_parameters": rope, **TEXT, "head_dim": 24}
+    return Qwen3VLConfig(vision_config=vision, text_config=text, tie_word_embeddings=True, **QWEN_IDS)
 
 
 def sharpen(model: Any) -> Any:
@@ -103,17 +144,25 @@ def sharpen(model: Any) -> Any:
             attention = layer.self_attn
             for name, factor in (("q_proj", 10), ("k_proj", 10), ("v_proj", 10**0.5), ("o_proj", 10**0.5)):
                 getattr(attention, name).weight.mul_(factor)
+            for name in ("q_norm", "k_norm"):  # where there are norms, these set the scale
+                if hasattr(attention, name):
+                    weight = getattr(attention, name).weight
+                    weight.copy_(torch.linspace(1, 2, len(weight)))
+        for merger in getattr(getattr(model.model, "visual", None), "deepstack_merger_list", ()):
+            merger.linear_fc2.weight.mul_(10)
     return model
 
 
 @cache
 def untouched(family: str) -> Any:
     torch.manual_seed(0)
-    if family == "llava_onevision":
-        model = LlavaOnevisionForConditionalGeneration(llava_config())
-    else:
-        model = Qwen2VLForConditionalGeneration(qwen_config())
-    return sharpen(model.eval().requires_grad_(False))
+    make, config = {
+        "llava_onevision": (LlavaOnevisionForConditionalGeneration, llava_config),
+        "qwen2_vl": (Qwen2VLForConditionalGeneration, qwen_config),
+        "qwen2_5_vl": (Qwen2_5_VLForConditionalGeneration, qwen25_config),
+        "qwen3_vl": (Qwen3VLForConditionalGeneration, qwen3_config),
+    }[family]
+    return sharpen(make(config()).eval().requires_grad_(False))
 
 
 def host(family: str) -> Any:
@@ -150,16 +199,28 @@ def shared(family: str, segments: bool) -> wt.Engine:
     return engine(family, time_prompts=segments)
 
 
+def per_step(family: str) -> int:
+    """Frames a step."""
+    return 2 if family == "qwen3_vl" else 1
+
+
 def features(family: str, shown: list[wt.Frame], model: Any = None) -> torch.Tensor:
-    """Visual tokens (frames, tokens, hidden) by the host's own path; frames have the size that the tower takes."""
+    """Visual tokens (steps, tokens, hidden) by the host's own path; frames have the size that the tower takes.
+
+    For Qwen3-VL, what its tower sends to the decoder's first layers follows on the last axis.
+    """
     model = model if model is not None else untouched(family)
     with torch.no_grad():
         if family == "llava_onevision":
             found = model.model.get_video_features(pixels(family, shown)[None]).pooler_output
             return found.reshape(-1, found.shape[-1])[: 9 * len(shown)].unflatten(0, (len(shown), 9)).to(model.dtype)
-        grid = torch.tensor([[1, shown[0].pixels.shape[0] // 4, shown[0].pixels.shape[1] // 4]] * len(shown))
-        found = model.model.visual(pixels(family, shown).to(model.dtype), grid_thw=grid).pooler_output
-        return found.unflatten(0, (len(shown), -1))
+        steps, size = len(shown) // per_step(family), shown[0].pixels.shape
+        grid = torch.tensor([[1, size[0] // 4, size[1] // 4]] * steps)
+        found = model.model.get_video_features(pixels(family, shown).to(model.dtype), grid, return_dict=True)
+        tokens = torch.stack(found.pooler_output)
+        deep = getattr(found, "deepstack_features", None) or []  # by step, or from 5.17 all in one
+        rows = (layer if torch.is_tensor(layer) else torch.cat(list(layer)) for layer in deep)
+        return torch.cat([tokens, *(layer.view(steps, -1, tokens.shape[-1]) for layer in rows)], -1)
 
 
 def pixels(family: str, shown: list[wt.Frame]) -> torch.Tensor:
@@ -167,23 +228,30 @@ def pixels(family: str, shown: list[wt.Frame]) -> torch.Tensor:
     scaled = torch.stack([(torch.as_tensor(f.pixels).double() / 255 - 0.5) / 0.5 for f in shown]).float()
     if family == "llava_onevision":
         return scaled.permute(0, 3, 1, 2)
-    patches = []
-    for picture in scaled:
-        for top in range(0, picture.shape[0], 8):
-            for left in range(0, picture.shape[1], 8):
+    patches, count = [], per_step(family)
+    for first in range(0, len(scaled), count):
+        pair = scaled[first], scaled[first + count - 1]
+        for top in range(0, scaled.shape[1], 8):
+            for left in range(0, scaled.shape[2], 8):
                 for y, x in ((0, 0), (0, 4), (4, 0), (4, 4)):
-                    patch = picture[top + y : top + y + 4, left + x : left + x + 4].permute(2, 0, 1)
-                    patches.append(torch.stack((patch, patch), 1).flatten())  # (channel, time, y, x)
+                    cut = (p[top + y : top + y + 4, left + x : left + x + 4].permute(2, 0, 1) for p in pair)
+                    patches.append(torch.stack(list(cut), 1).flatten())  # (channel, time, y, x)
     return torch.stack(patches)
 
 
 def shown(family: str, count: int, **more: Any) -> list[wt.Frame]:
-    """Frames of the size that the family's tower takes as it is."""
-    return frames(count, size=(35, 35) if family == "llava_onevision" else (24, 40), **more)
+    """Frames of `count` steps, by default of the size that the family's tower takes as it is."""
+    size = more.pop("size", (35, 35) if family == "llava_onevision" else (24, 40))
+    if per_step(family) == 1:
+        return frames(count, size=size, **more)
+    start = more.pop("start", 0.0)
+    found = frames(2 * count, size=size, **more)
+    return [wt.Frame(f.pixels, start + i / 2, start + (i + 1) / 2) for i, f in enumerate(found)]
 
 
 def times(shown: list[wt.Frame]) -> list[tuple[float, float]]:
-    return [(f.time, f.time + 1) for f in shown]
+    """Start and end of each step."""
+    return [(f.time, f.time + 1) for f in shown if f.until is None or f.time % 1 == 0]
 
 
 def look(stream: wt.Stream, text: str, *, at: float | None = None, mode: Any = "weavetime", **how: Any) -> Any:

@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerFast
 
 import weavetime as wt
 from reference import CLOSING, OPENING, SINK, VISUAL, Block, positions, time_prompt
-from tiny import LAYOUT_NAMES, LAYOUTS, SPECIAL, each_layout, engine, host, shared, shown, tokenizer
+from tiny import SPECIAL, TRAINED, engine, host, shared, shown, tokenizer
 from weavetime.backbones.base import resized
 from weavetime.config import Decoding
 from weavetime.train.encode import ANSWER, RECONSTRUCTION, Encoded, Step, Turn, encode
@@ -26,6 +26,9 @@ TURNS = (
 )
 BETWEEN = {"llava_onevision": "<|im_start|>user ", "qwen2_vl": "\n<|im_start|>user\n"}
 ORDER = (3, 0, 2, 1)
+LAYOUTS = [(family, segments) for family in TRAINED for segments in (True, False)]
+LAYOUT_NAMES = [f"{family}-{'segments' if segments else 'one_video'}" for family, segments in LAYOUTS]
+each_layout = pytest.mark.parametrize(("family", "segments"), LAYOUTS, ids=LAYOUT_NAMES)
 
 
 def steps_of(family: str, pairs: bool = False) -> list[Step]:

@@ -38,7 +38,7 @@ def registered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(TASKS, "texts", "texts:TextTask")
 
 
-@pytest.fixture(scope="module", params=tiny.FAMILY_NAMES)
+@pytest.fixture(scope="module", params=tiny.TRAINED)
 def base(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return texts.save_model(tmp_path_factory.mktemp(request.param) / "base", request.param)
 

@@ -15,7 +15,7 @@ import torch
 from torch.utils.data import DataLoader
 from written import chat, llava, make_clip, steady, write_lines
 
-from tiny import FAMILY_NAMES, engine, shared, tokenizer
+from tiny import TRAINED, engine, shared, tokenizer
 from weavetime.errors import DataError
 from weavetime.train.encode import RECONSTRUCTION, Encoded
 from weavetime.train.samples import Bad, Batch, SampleDataset, SampleSettings, collate, inputs_embeds
@@ -56,7 +56,7 @@ def equal(a: Encoded | Bad, b: Encoded | Bad) -> bool:
     return all(torch.equal(x, y) if isinstance(x, torch.Tensor) else x == y for x, y in pairs)
 
 
-@pytest.mark.parametrize("family", FAMILY_NAMES)
+@pytest.mark.parametrize("family", TRAINED)
 def test_the_answer_says_where_each_picture_comes_from(folder: Path, family: str) -> None:
     """Every displayed picture is, in the sample as it was, the one at the time that the answer gives."""
     pairs = 2 if family == "qwen2_vl" else 1
@@ -180,7 +180,7 @@ def equal_batches(a: Batch, b: Batch, but: str = "") -> bool:
     return all(same(getattr(a, f.name), getattr(b, f.name)) for f in fields(Batch) if f.name != but)
 
 
-@pytest.mark.parametrize("family", FAMILY_NAMES)
+@pytest.mark.parametrize("family", TRAINED)
 def test_a_batch_of_nothing(family: str) -> None:
     bad = Bad(3, "f.jsonl:4", "no video")
     for items in ([], [bad, bad]):

@@ -18,6 +18,8 @@ VISUAL = -2
 """Stands among token ids for a visual token."""
 RECONSTRUCTION, ANSWER = 1, 2
 """Parts of the loss."""
+GRID = 1000.0
+"""Times a second that steps may stand at: a sample's frames have no rate of their own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +74,9 @@ def encode(
         ids += [*prompt, *[VISUAL] * grid.tokens, *closing]
         layouts.append(backbone.block(grid, len(prompt)))
     text, parts = _conversation(backbone, turns)
-    placed = place(layouts, len(sink), backbone.axes)
+    timeline = backbone.timeline(GRID)
+    at = None if timeline is None else timeline.starts([step.start for step in steps])
+    placed = place(layouts, len(sink), backbone.axes, at)
     where = [text_positions(0, len(sink), backbone.axes), placed.positions]
     where.append(text_positions(placed.end, len(text), backbone.axes))
     parts = [0] * len(ids) + parts

@@ -36,6 +36,8 @@ class HostTask:
         dtype = torch.bfloat16 if recipe.run.bf16 else torch.float32
         host = load_model(checkpoint, dtype=dtype, device="cpu")
         self.backbone: Backbone = build(host, load_tokenizer(checkpoint), checkpoint, time_prompts=recipe.time_prompts)
+        if self.backbone.frames_per_step > 1:
+            raise RecipeError(f"{recipe.name}: {checkpoint.family} cannot be trained here yet, it can only be run")
         base = fingerprint(host) if recipe.tuning.lora else None
         self.record = Record(
             time_prompts=recipe.time_prompts, window=recipe.window, recipe=recipe.name, trained=True, base=base
