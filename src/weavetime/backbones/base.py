@@ -169,8 +169,6 @@ class Backbone(Family, ABC):
 
     axes: ClassVar[int] = 1
     strings: ClassVar[Strings]
-    frames_per_step: ClassVar[int] = 1
-    """Frames that one step shows: 1, or 2 where the family takes them in pairs."""
 
     def __init__(self, model: Any, tokenizer: Any, checkpoint: Checkpoint, *, time_prompts: bool) -> None:
         self.model, self.tokenizer, self.checkpoint = model, tokenizer, checkpoint

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources import files
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -204,11 +205,35 @@ def _check_keys(checkpoint: Checkpoint, info: Mapping[str, Any]) -> None:
 def load_tokenizer(checkpoint: Checkpoint) -> Any:
     """The model's own tokenizer, from its folder alone. Raises ModelError where it has none or it cannot be read."""
     from transformers import AutoTokenizer
+    from transformers.utils import logging
 
     folder = checkpoint.folder
     if not any((folder / f).is_file() for f in ("tokenizer.json", "vocab.json", "tokenizer.model")):
         raise ModelError(f"{folder} has no tokenizer.json: copy the tokenizer's files into it")
+    if not any((folder / f).is_file() for f in ("tokenizer.json", "vocab.json")):
+        _check_sentencepiece(folder)
+    before = logging.get_verbosity()
+    logging.set_verbosity_error()  # it warns of a config.json whose model_type it does not know
     try:
         return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as e:  # tokenizers raises a bare Exception for a file it cannot parse
         raise ModelError(f"{folder}: its tokenizer cannot be loaded: {one_line(e)}") from e
+    finally:
+        logging.set_verbosity(before)
+
+
+def _check_sentencepiece(folder: Path) -> None:
+    """A tokenizer.model alone is turned into a fast tokenizer by transformers, with two packages of its own."""
+    needed = {"sentencepiece": "sentencepiece", "google.protobuf": "protobuf"}
+    if lacking := [name for module, name in needed.items() if not _is_there(module)]:
+        raise ModelError(
+            f"{folder} has its tokenizer as tokenizer.model alone, and reading that needs more: "
+            f"pip install {' '.join(lacking)}"
+        )
+
+
+def _is_there(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:  # the package around it
+        return False

@@ -35,6 +35,8 @@ class Family:
     """The transformers class that runs it."""
     projector: ClassVar[str]
     """The module between vision tower and language model, as the host names it."""
+    frames_per_step: ClassVar[int] = 1
+    """Frames that one step shows: 1, or 2 where the family takes them in pairs."""
     renames: ClassVar[Mapping[str, str]] = {}
     """Published names of weights that transformers does not know: pattern to replacement, as in re.sub."""
     unused: ClassVar[tuple[str, ...]] = ()

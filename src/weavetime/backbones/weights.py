@@ -1,8 +1,12 @@
-"""Safetensors on disk: which files hold a model's weights, and what their headers say."""
+"""A model's folder on disk: which files hold its weights, what their headers say; folders written whole or not."""
 
 from __future__ import annotations
 
 import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +39,7 @@ def weight_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
     else:
         shards = [WEIGHTS]
     missing = [s for s in shards if not (folder / s).is_file()]
-    if missing == [WEIGHTS] and any(folder.glob("*.bin")):
+    if missing == [WEIGHTS] and (any(folder.glob("*.bin")) or (folder / "pytorch_model.bin.index.json").is_file()):
         raise ModelError(
             f"{folder} has only pickled .bin weights, which are not read: convert them once, "
             f"weavetime convert {folder} OUT"
@@ -50,3 +54,18 @@ def weight_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
         except (SafetensorError, OSError) as e:
             raise ModelError(f"{folder / shard} is damaged ({one_line(e)}): download or copy it again") from e
     return shapes
+
+
+@contextmanager
+def fresh(out: Path) -> Iterator[Path]:
+    """A folder to write in, which becomes `out` when all is written. Raises ModelError where `out` holds files."""
+    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+        raise ModelError(f"{out} is there already and not empty: name a new folder")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    partial = out.parent / f".{out.name}.partial-{os.getpid()}"
+    partial.mkdir()
+    try:
+        yield partial
+        partial.rename(out)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)

@@ -11,6 +11,7 @@ from ..errors import WeaveTimeError
 from .ask import ask
 from .bench import bench
 from .compare import compare
+from .convert import convert
 from .data import data
 from .demo import demo
 from .diagnose import diagnose
@@ -31,7 +32,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (ask, watch, demo, bench, train, merge, world, score, report, compare, inspect, needle):
+for command in (ask, watch, demo, bench, train, merge, convert, world, score, report, compare, inspect, needle):
     app.command()(command)
 app.add_typer(data)
 app.add_typer(evaluate)

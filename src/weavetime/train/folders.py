@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,9 +16,8 @@ from torch import Tensor
 from ..backbones import families
 from ..backbones.adapters import load_adapter
 from ..backbones.checkpoints import FILES, Checkpoint, load_model, open_checkpoint
-from ..backbones.weights import INDEX
+from ..backbones.weights import INDEX, fresh
 from ..config import Record
-from ..errors import ModelError
 
 OWN = {"config.json", INDEX, Record.FILE, "adapter_config.json", "trainer_state.json"}  # written anew, or of a run
 
@@ -38,21 +35,6 @@ def merge(model: str | Path, adapter: str | Path, out: Path, *, time_prompts: bo
         record = replace(checkpoint.record.over(found), base=None)
         write_model(folder, host, checkpoint, record)
     return record
-
-
-@contextmanager
-def fresh(out: Path) -> Iterator[Path]:
-    """A folder to write in, which becomes `out` when all is written. Raises ModelError where `out` holds files."""
-    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
-        raise ModelError(f"{out} is there already and not empty: name a new folder")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.parent / f".{out.name}.partial-{os.getpid()}"
-    partial.mkdir()
-    try:
-        yield partial
-        partial.rename(out)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def own_dtype(checkpoint: Checkpoint) -> torch.dtype:
