@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from ..ops import Timeline
+from .family import Published
 from .qwen2_vl import Qwen2VL
 
 # The chat template of Qwen/Qwen2.5-VL-7B-Instruct (chat_template.json): a video, then the user's text.
@@ -24,3 +26,23 @@ class Qwen25VL(Qwen2VL):
         if self.wraps:  # each step is a video of its own, of one moment
             return None
         return Timeline(float(self.model.config.vision_config.tokens_per_second), fps, self.max_positions // 2)
+
+    @staticmethod
+    def size() -> Any:
+        """The config of the 7B. Sizes as in its config.json."""
+        from transformers import Qwen2_5_VLConfig
+
+        text = {
+            "hidden_size": 3584,
+            "intermediate_size": 18944,
+            "num_hidden_layers": 28,
+            "num_attention_heads": 28,
+            "num_key_value_heads": 4,
+            "vocab_size": 152064,
+            "max_position_embeddings": 128000,
+            "rope_parameters": {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [16, 24, 24]},
+        }
+        vision = {"hidden_size": 1280, "out_hidden_size": 3584, "tokens_per_second": 2}
+        return Qwen2_5_VLConfig(text_config=text, vision_config=vision)
+
+    published = (Published("Qwen/Qwen2.5-VL-7B-Instruct", "qwen2.5-vl-7b", size, "Apache 2.0"),)
