@@ -16,7 +16,7 @@ from rich.table import Table
 from ..config import StreamConfig
 from ..errors import DataError
 from . import options as opt
-from .eval import STREAM, Modes, Partial, Variants, modes_of, variants
+from .eval import STREAM, Modes, Partial, Variants, kept_rows, modes_of, variants
 from .needle import numbers
 from .options import MODE, MODEL, ModelChoice
 
@@ -215,7 +215,7 @@ def _conditions(
     said: Mapping[str, Any],
 ) -> tuple[list[Row], Tables]:  # fmt: skip
     """Rows of every condition from every model, those in the file first; what is missing is asked."""
-    from ..eval import Row, RowFile
+    from ..eval import RowFile
     from ..eval.analysis.arranged import check, labelled, usable
     from ..eval.protocol import about
     from .meter import Meter
@@ -232,7 +232,7 @@ def _conditions(
     kept = RowFile(out, {**head, **said}, about(engine, choices[0].model, choices[0].adapter)) if out else None
     tables: Tables = {}
     with kept or nullcontext() as file:
-        rows = [Row.of(row) for row in file.rows] if file is not None else []
+        rows = kept_rows(file)
         done = {row.key for row in rows}
         total = len(usable(plan.run())) * len(plan.modes) * len(choices) * len(conditions) - len(done)
         with Meter({"answers": total}) as meter:

@@ -20,7 +20,7 @@ from .options import MODE, MODEL, ModelChoice
 from .world import names
 
 if TYPE_CHECKING:
-    from ..eval import Benchmark, Row, Run
+    from ..eval import Benchmark, Row, RowFile, Run
     from ..eval.cluster import Job
     from ..focus import Mode
 
@@ -253,10 +253,12 @@ def _rows(
     retry: bool,
 ) -> list[Row]:
     import sys
+    import warnings
     from contextlib import nullcontext, redirect_stdout
 
-    from ..eval import Row, RowFile
-    from ..eval.run import groups
+    from ..eval import RowFile
+    from ..eval.run import check_rows, groups
+    from ..video import VideoWarning
     from .meter import Meter
 
     frames = 0
@@ -265,8 +267,11 @@ def _rows(
         nonlocal frames
         frames += count
 
+    warnings.simplefilter("ignore", VideoWarning)  # a row's note says it
     with RowFile(out, head, about) if out is not None else nullcontext() as file:
-        rows = [Row.of(row) for row in file.rows] if file is not None else []
+        rows = kept_rows(file)
+        if file is not None:
+            check_rows(run, rows, file.path)
         done = {row.key for row in rows if not (retry and row.problem)}
         todo = groups(run, done)
         answers = sum(len(group.missing) for group in todo)
@@ -279,6 +284,13 @@ def _rows(
     kept = f"; rows are in {out}" if out is not None else ""
     print(f"{frames:,} frames of {len(todo):,} spans encoded once for {answers:,} answers{kept}")
     return rows
+
+
+def kept_rows(file: RowFile | None) -> list[Row]:
+    """The rows that an earlier run left in a file."""
+    from ..eval import Row
+
+    return [Row.of(row, f"{file.path}, line {i}: ") for i, row in enumerate(file.rows, 2)] if file is not None else []
 
 
 @evaluate.command(cls=_Spread)

@@ -68,6 +68,7 @@ def inspect(
     if picture is not None:
         from ..eval.analysis.closeup import closeup
 
+        picture.parent.mkdir(parents=True, exist_ok=True)
         closeup(row if again is None else again.row, again).save(picture)
         print(f"picture       {picture}")
 

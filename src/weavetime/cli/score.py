@@ -60,10 +60,12 @@ def score(
 
     if (results is None) == (responses is None):
         raise DataError("give either a results file, or --responses FILE with --data DIR")
+    if judge is None and (judge_model or judge_key):
+        raise DataError("say --judge URL too: nothing is judged without it")
     head: dict[str, Any] = {"benchmark": load(name).name}
     if responses is not None:
         benchmark = load(name, **variants(variant))
-        head |= {"variants": variants(variant), "about": {"responses": str(responses)}}
+        head |= {"variants": variants(variant), "about": {"responses": str(responses), "partial": partial}}
         if data is None and benchmark.name != "streamworld":
             raise DataError("--responses needs --data DIR: the annotation that the ids are of")
         rows = from_responses(benchmark, benchmark.examples(data or ".", partial=partial), responses)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
@@ -79,12 +80,13 @@ class Row:
         return asdict(self)
 
     @classmethod
-    def of(cls, said: Mapping[str, Any]) -> Row:
-        """A row back from JSON. Raises DataError where it is not one."""
-        try:
-            return cls(**{k: _tuples(v) if k in _TUPLES else v for k, v in said.items()})
-        except TypeError as e:
-            raise DataError(f"not a row of a benchmark ({e}): name another file") from e
+    def of(cls, said: Mapping[str, Any], where: str = "") -> Row:
+        """A row back from JSON. where: its place, for the error. Raises DataError where it is not one."""
+        names = {f.name for f in fields(cls)}
+        if odd := [*sorted(_ASKED - said.keys()), *(k for k, v in said.items() if k not in names or not _fits(k, v))]:
+            shown = f"{odd[0]!r} is {_short(said[odd[0]])}" if odd[0] in said else f"{odd[0]!r} is missing"
+            raise DataError(f"{where}not a row of a benchmark ({shown}): name another file")
+        return cls(**{k: _tuples(v) if k in _TUPLES else v for k, v in said.items()})
 
     @classmethod
     def graded(cls, benchmark: Benchmark, example: Example, mode: str, response: Any, **came: Any) -> Row:
@@ -98,6 +100,53 @@ class Row:
 
 
 _TUPLES = ("options", "gold", "span", "evidence", "read")
+_ASKED = {f.name for f in fields(Example)} | {"mode"}
+_TEXTS = {"id", "mode", "video", "task", "question", "problem", "note"}
+_NUMBERS = {"at", "value", "tolerant", "gate", "seen"}
+_OPEN = {"at", "span", "tolerant", "gate", "seen"}  # may be None
+
+
+def _fits(name: str, value: Any) -> bool:
+    """Whether a field from JSON is what it must be; gold, response and parsed are the benchmark's own."""
+    if value is None and name in _OPEN:
+        return True
+    if name in _TEXTS:
+        return isinstance(value, str)
+    if name in _NUMBERS:
+        return _number(value)
+    if name in ("counted", "recalled"):
+        return isinstance(value, bool)
+    if name in ("parts", "timings"):
+        return isinstance(value, Mapping) and all(map(_number, value.values()))
+    if name == "extra":
+        return isinstance(value, Mapping)
+    if name == "options":
+        return _list(value) and all(isinstance(x, str) for x in value)
+    if name == "span":
+        return _span(value)
+    if name == "evidence":
+        return _list(value) and all(map(_span, value))
+    if name == "read":
+        return _list(value) and all(_list(layer) and all(map(_span, layer)) for layer in value)
+    return True
+
+
+def _list(value: Any) -> bool:
+    return isinstance(value, list | tuple)
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _span(value: Any) -> bool:
+    """[start, end]; the end of a video that is read to its own end is infinite."""
+    return _list(value) and len(value) == 2 and all(x == math.inf or _number(x) for x in value)
+
+
+def _short(value: Any) -> str:
+    said = repr(value)
+    return said if len(said) <= 40 else f"{said[:37]}..."
 
 
 def _tuples(x: Any) -> Any:

@@ -3,26 +3,40 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import os
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import IO, Any, Self
 
 from ..errors import DataError
+
+try:
+    import fcntl
+except ImportError:  # a system without such locks
+    fcntl = None  # type: ignore[assignment]
 
 
 class RowFile:
     """An open results file. head: what must agree for rows to belong together. about: what is worth knowing of the
     run that began the file (versions, card), and need not agree. rows: those of earlier runs.
 
-    A last line that a kill cut short is dropped. Raises DataError where the file is of other settings or damaged.
+    A last line that a kill cut short is dropped. One process at a time has it open; reading it is free. Raises
+    DataError where the file is of other settings, damaged, open elsewhere or cannot be written; it stays as it is then.
     """
 
     def __init__(self, path: Path, head: Mapping[str, Any], about: Mapping[str, Any] | None = None) -> None:
         self.path, self._about = path, about or {}
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = path.open("a+b")
+        if path.exists() and not path.is_file():
+            raise DataError(f"{path} is no file: name a file for the rows")
         try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = path.open("a+b")
+        except OSError as e:
+            raise DataError(f"{path} cannot be written ({e.strerror}): name another file") from e
+        try:
+            _lock(self._file, path)
             self.rows = self._read(json.loads(json.dumps(head)))
         except BaseException:
             self._file.close()
@@ -31,15 +45,17 @@ class RowFile:
     def _read(self, head: dict[str, Any]) -> list[dict[str, Any]]:
         self._file.seek(0)
         *lines, rest = self._file.read().split(b"\n")
-        if rest:  # written to its end or not at all: a line ends with a line feed
-            self._file.truncate(self._file.tell() - len(rest))
         found = [self._line(number, line) for number, line in enumerate(lines, 1)]
-        if not found:
-            self.add({**head, **({"about": self._about} if self._about else {})})
-            return []
-        there = {key: value for key, value in found[0].items() if key != "about"}
+        there = {key: value for key, value in found[0].items() if key != "about"} if found else head
         if there != head:
             raise DataError(f"{self.path} holds rows of another run ({difference(there, head)}): name another file")
+        begun = _line({**head, "about": self._about} if self._about else head)
+        if not found and rest[:_KNOWN] != begun[: min(_KNOWN, len(rest))]:
+            raise DataError(f"{self.path} holds something else than rows: name another file")
+        if rest:  # written to its end or not at all: a line ends with a line feed
+            self._file.truncate(self._file.tell() - len(rest))
+        if not found:
+            self._write(begun)
         return found[1:]
 
     def _line(self, number: int, line: bytes) -> dict[str, Any]:
@@ -47,7 +63,10 @@ class RowFile:
 
     def add(self, row: Mapping[str, Any]) -> None:
         """Write a row at once: it is there when this returns, whatever happens to the process then."""
-        self._file.write(json.dumps(row, ensure_ascii=False).encode() + b"\n")
+        self._write(_line(row))
+
+    def _write(self, line: bytes) -> None:
+        self._file.write(line + b"\n")
         self._file.flush()
 
     def close(self) -> None:
@@ -61,10 +80,49 @@ class RowFile:
         self.close()
 
 
+_KNOWN = 16  # bytes by which a first line that was cut short is told from another file
+
+
+def _lock(file: IO[bytes], path: Path) -> None:
+    """Refuse a file that another process writes; the lock goes with the process. Raises DataError."""
+    if fcntl is None:
+        return
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise DataError(f"{path} is being written by another process: wait for it, or name another file") from None
+    except OSError:  # a file system without locks
+        pass
+
+
+def _line(row: Mapping[str, Any]) -> bytes:
+    """A row as a line of JSON, without its end."""
+    with suppress(UnicodeEncodeError):  # half a surrogate pair, which only an escape can hold
+        return json.dumps(row, ensure_ascii=False).encode()
+    return json.dumps(row).encode()
+
+
+def write_rows(path: Path, head: Mapping[str, Any], rows: Iterable[Mapping[str, Any]]) -> None:
+    """A results file of these rows, whole or not at all. Raises DataError where there is one already."""
+    if path.exists():
+        raise DataError(f"{path} is there already: name another file")
+    part = path.with_name(f".{path.name}.part{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with part.open("wb") as file:
+            file.writelines(_line(row) + b"\n" for row in (head, *rows))
+        part.replace(path)
+    except OSError as e:
+        raise DataError(f"{path} cannot be written ({e.strerror}): name another file") from e
+    finally:
+        with suppress(OSError):
+            part.unlink()
+
+
 def _parsed(path: Path, number: int, line: bytes) -> dict[str, Any]:
     try:
         row = json.loads(line)
-    except ValueError as e:
+    except (ValueError, RecursionError) as e:
         raise DataError(f"{path}, line {number}: no JSON ({e}): name another file") from e
     if not isinstance(row, dict):
         raise DataError(f"{path}, line {number}: no row: name another file")

@@ -6,8 +6,9 @@ that question is asked: causal by construction. Several modes answer over the sa
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, is_dataclass, replace
 from itertools import groupby
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..backbones.identity import fingerprint
 from ..config import StreamConfig
-from ..errors import ModeError, VideoError
+from ..errors import DataError, ModeError, VideoError
 from ..focus import Mode
 from ..types import Frame
 from .asking import Asker, check_mode, kept, label
@@ -52,7 +53,8 @@ class Run:
         for mode in self.modes:
             check_mode(mode, self.config.window)
         if len({*map(label, self.modes)}) != len(self.modes):
-            raise ModeError("a mode was named twice")
+            twice = next(name for i, name in enumerate(self.names) if name in self.names[:i])
+            raise ModeError(f"the mode {twice} was named twice: leave one out")
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -121,6 +123,18 @@ def groups(run: Run, done: Collection[Key] = frozenset()) -> list[Group]:
         for (video, before, start), asked in found.items()
     )
     return [group for group in every if group.missing]
+
+
+def check_rows(run: Run, rows: Iterable[Row], path: Path) -> None:
+    """Refuse rows, kept in a file, of questions or modes that a run does not ask. Raises DataError."""
+    asked = {e.id: json.loads(json.dumps(asdict(e))) for e in run.examples}
+    for row in rows:
+        if row.id not in asked or row.mode not in run.names:
+            raise DataError(
+                f"{path} holds a row of {row.id} in {row.mode}, which this run does not ask: name another file"
+            )
+        if json.loads(json.dumps(asdict(row.example))) != asked[row.id]:
+            raise DataError(f"{path}: the question {row.id} is not as annotated now: name another file")
 
 
 def answered(engine: Engine, run: Run, group: Group, on_fed: Fed = lambda n: None) -> Iterator[Row]:

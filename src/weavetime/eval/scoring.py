@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 from ..errors import DataError
@@ -14,6 +14,7 @@ from .base import Benchmark, Example, Grade, Score, Summary
 from .judge import Judge, judged
 from .row import Row, regrade
 from .rows import read_rows
+from .rows import write_rows as write
 
 JUDGED = "judge"  # what the names of a judge's parts begin with
 OTHER = "responses"
@@ -34,12 +35,9 @@ def summary(benchmark: Benchmark, rows: Sequence[Row], *, allow_missing: bool = 
 
 
 def tolerant(rows: Sequence[Row], *, allow_missing: bool = False) -> Score | None:
-    """The mean of the lenient reading over all rows; None where the benchmark has none."""
-    kept = [row for row in rows if not (allow_missing and row.problem)]
-    values = [row.tolerant or 0.0 for row in kept]
-    if all(row.tolerant is None for row in kept):
-        return None
-    return Score("tolerant", sum(values) / len(values), len(values), len(rows))
+    """The mean of the lenient reading over the rows that have one; None where none has."""
+    values = [row.tolerant for row in rows if row.tolerant is not None and not (allow_missing and row.problem)]
+    return Score("tolerant", sum(values) / len(values), len(values), len(rows)) if values else None
 
 
 def rescored(benchmark: Benchmark, rows: Iterable[Row]) -> Iterator[Row]:
@@ -64,25 +62,48 @@ def _regraded(benchmark: Benchmark, row: Row, grade: Grade) -> Row:
 
 def write_rows(path: Path, head: Mapping[str, Any], rows: Iterable[Row]) -> None:
     """A results file of these rows, whole or not at all. Raises DataError where there is one already."""
-    if path.exists():
-        raise DataError(f"{path} is there already: name another file")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part{os.getpid()}")
-    try:
-        with part.open("w", encoding="utf-8") as file:
-            for line in (head, *(row.to_dict() for row in rows)):
-                file.write(json.dumps(line, ensure_ascii=False) + "\n")
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    write(path, head, (row.to_dict() for row in rows))
 
 
 def load_rows(path: Path, benchmark: str | None = None) -> tuple[dict[str, Any], list[Row]]:
-    """Head and rows of a results file. Raises DataError where it is of another benchmark."""
+    """Head and rows of a results file. Raises DataError where it is of another benchmark, or none."""
     head, rows = read_rows(path)
+    check_head(head, path)
     if benchmark is not None and head.get("benchmark") != benchmark:
         raise DataError(f"{path} holds rows of {head.get('benchmark', 'no benchmark')}, not of {benchmark}")
-    return head, [Row.of(row) for row in rows]
+    return head, [Row.of(row, f"{path}, line {number}: ") for number, row in enumerate(rows, 2)]
+
+
+_HEAD: dict[str, tuple[type, ...]] = {
+    "benchmark": (str, NoneType),
+    "variants": (dict,),
+    "model": (dict,),
+    "model.family": (str,),
+    "model.delta": (int, float),
+    "model.layers": (int,),
+    "stream": (dict,),
+    "stream.window": (int, NoneType),
+    "modes": (dict, list),
+    "questions": (int,),
+    "prompts": (dict,),
+    "about": (dict,),
+    "about.model": (str, NoneType),
+    "about.limit": (int, NoneType),
+    "about.parameters": (int,),
+    "about.versions": (dict,),
+}
+"""What a results file may say in its first line, as far as others read it."""
+
+
+def check_head(head: Mapping[str, Any], path: Path) -> None:
+    """Refuse a first line in which something is not what it must be. Raises DataError."""
+    for name, kinds in _HEAD.items():
+        outer, _, inner = name.partition(".")
+        within = head.get(outer) if inner else head
+        if isinstance(within, Mapping) and (inner or outer) in within:
+            value = within[inner or outer]
+            if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
+                raise DataError(f"{path}, line 1: {name} is {value!r}: not a results file, or a damaged one")
 
 
 def from_responses(benchmark: Benchmark, examples: Sequence[Example], path: Path) -> list[Row]:
@@ -93,7 +114,8 @@ def from_responses(benchmark: Benchmark, examples: Sequence[Example], path: Path
     """
     said = dict(_responses(path))
     if unknown := said.keys() - {e.id for e in examples}:
-        raise DataError(f"{path}: {benchmark.name} has no question {min(unknown)} (and {len(unknown) - 1} more)")
+        more = f" (and {len(unknown) - 1} more)" if len(unknown) > 1 else ""
+        raise DataError(f"{path}: {benchmark.name} has no question {min(unknown)}{more}")
     return [
         Row.graded(benchmark, e, OTHER, said[e.id])
         if e.id in said
@@ -104,7 +126,7 @@ def from_responses(benchmark: Benchmark, examples: Sequence[Example], path: Path
 
 def _responses(path: Path) -> Iterator[tuple[str, Any]]:
     try:
-        lines = path.read_text().splitlines()
+        lines = path.read_text(encoding="utf-8-sig").split("\n")  # other ends of lines may stand in a text
     except (OSError, UnicodeDecodeError) as e:
         raise DataError(f"{path} cannot be read: {getattr(e, 'strerror', None) or e}") from e
     seen: set[str] = set()
@@ -113,9 +135,10 @@ def _responses(path: Path) -> Iterator[tuple[str, Any]]:
             continue
         try:
             row = json.loads(line)
-        except ValueError as e:
+        except (ValueError, RecursionError) as e:
             raise DataError(f"{path}, line {number}: no JSON ({e})") from e
-        if not (isinstance(row, Mapping) and "response" in row and isinstance(row.get("id"), str | int)):
+        named = isinstance(row, Mapping) and isinstance(row.get("id"), str | int) and not isinstance(row["id"], bool)
+        if not (named and "response" in row):
             raise DataError(f'{path}, line {number}: must be {{"id": …, "response": …}}')
         name = str(row["id"])
         if name in seen:

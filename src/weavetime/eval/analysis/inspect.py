@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
@@ -35,6 +36,8 @@ SAME = ("response", "recalled", "read", "seen")
 def row_of(rows: Sequence[Row], name: str, mode: str | None = None) -> Row:
     """The last row of a question, in a mode where it was asked in several. Raises DataError."""
     mine = {row.mode: row for row in rows if row.id == name}
+    if not rows:
+        raise DataError("the file holds no row yet")
     if not mine:
         raise DataError(f"no row is of the question {name}: the file holds {_some({row.id: None for row in rows})}")
     if mode is None and len(mine) > 1:
@@ -91,7 +94,8 @@ class Again:
 
     def differs(self, row: Row) -> list[str]:
         """What is not as in the row of the run, as `field: there, here`."""
-        pairs = {name: (getattr(row, name), getattr(self.row, name)) for name in SAME}
+        one, two = (json.loads(json.dumps(r.to_dict())) for r in (row, self.row))  # no difference of list and tuple
+        pairs = {name: (one[name], two[name]) for name in SAME}
         if row.gate is not None and self.row.gate is not None and abs(row.gate - self.row.gate) > 1e-3:
             pairs["gate"] = round(row.gate, 4), round(self.row.gate, 4)
         return [f"{name}: {there} there, {here} here" for name, (there, here) in pairs.items() if there != here]
