@@ -30,7 +30,7 @@ def load_json(path: Path) -> Any:
     """What a JSON file holds. Raises DataError where it cannot be read."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as e:
+    except (OSError, ValueError, RecursionError) as e:
         raise DataError(f"{path} cannot be read as JSON ({e}): fetch it again") from e
 
 
@@ -76,6 +76,8 @@ class Entry:
         value: str = self.field(name, str)
         if not value and not empty:
             raise self.wrong(f"{name!r} is empty")
+        if not _written(value):
+            raise self.wrong(f"{name!r} is {_shown(value)}, and holds half a character: fetch the file again")
         return value
 
     def whole(self, name: str) -> int:
@@ -84,10 +86,10 @@ class Entry:
 
     def number(self, name: str) -> float:
         """A finite number."""
-        value = float(self.field(name, int, float))
-        if not math.isfinite(value):
-            raise self.wrong(f"{name!r} is {value}, and must be finite")
-        return value
+        value = self.field(name, int, float)
+        if not finite(value):
+            raise self.wrong(f"{name!r} is {_shown(value)}, and must be finite")
+        return float(value)
 
     def duration(self, name: str = "duration") -> float:
         """Seconds, more than 0."""
@@ -99,7 +101,7 @@ class Entry:
     def texts(self, name: str) -> tuple[str, ...]:
         """A list of texts, with at least one in it; each may be empty."""
         value = self.field(name, list)
-        if not value or not all(isinstance(x, str) for x in value):
+        if not value or not all(isinstance(x, str) and _written(x) for x in value):
             raise self.wrong(f"{name!r} is {_shown(value)}, and must be a list of texts")
         return tuple(value)
 
@@ -114,14 +116,28 @@ class Entry:
 
     def _span(self, name: str, found: Any) -> Span:
         numbers = found if isinstance(found, list) and len(found) == 2 else []
-        match [x for x in numbers if isinstance(x, int | float) and not isinstance(x, bool) and math.isfinite(x)]:
+        match [x for x in numbers if finite(x)]:
             case [start, end] if 0 <= start <= end:
                 return float(start), float(end)
         raise self.wrong(f"{name!r} holds {_shown(found)}, and must hold [start, end] in seconds")
 
 
+def finite(x: Any) -> bool:
+    """Whether this is a number that a time can be."""
+    try:
+        return isinstance(x, int | float) and not isinstance(x, bool) and math.isfinite(x)
+    except OverflowError:
+        return False
+
+
+def _written(text: str) -> bool:
+    """Whether a text can be written: JSON may hold half a surrogate pair."""
+    return not any("\ud800" <= x <= "\udfff" for x in text)
+
+
 def _kind(found: Any) -> str:
-    return f"a {type(found).__name__}"
+    names = {dict: "an object", list: "a list", str: "a text", bool: "true or false", type(None): "nothing"}
+    return names.get(type(found), "a number")
 
 
 def _shown(value: Any) -> str:

@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar
 
 import torch
@@ -131,6 +131,8 @@ class Benchmark(ABC):
         found = list(self.read(folder, partial))
         if not found:
             raise DataError(f"{folder} holds no question of {self.name}")
+        if outside := next((e for e in found if _leaves(e.video)), None):
+            raise DataError(f"{folder}: the video of {outside.id}, {outside.video}, lies outside of the folder")
         if twice := [i for i, n in Counter(e.id for e in found).items() if n > 1]:
             raise DataError(f"{folder}: the id {twice[0]} stands {Counter(e.id for e in found)[twice[0]]} times")
         rows = {"total": len(found)} if self.counts.keys() == {"total"} else Counter(e.task for e in found)
@@ -199,6 +201,11 @@ class Benchmark(ABC):
     @abstractmethod
     def summarize(self, grades: Iterable[Grade]) -> Summary:
         """The official aggregation."""
+
+
+def _leaves(video: str) -> bool:
+    path = PurePosixPath(video)
+    return path.is_absolute() or ".." in path.parts
 
 
 def differences(expected: Mapping[str, int], found: Mapping[str, int]) -> str:

@@ -42,7 +42,7 @@ def names() -> list[str]:
     return [*BENCHMARKS, *sorted({e.name for e in entry_points(group=GROUP)} - set(BENCHMARKS))]
 
 
-def load(name: str, **variants: Any) -> Benchmark:
+def load(name: str, /, **variants: Any) -> Benchmark:
     """A benchmark by name. variants: its published variants, as in `load("streaming_bench", context=60)`.
 
     Raises DataError for a name or variant that there is not.

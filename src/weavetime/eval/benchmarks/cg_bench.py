@@ -84,7 +84,7 @@ class CGBench(Benchmark):
     max_tokens: ClassVar[int] = 128
 
     def __post_init__(self) -> None:
-        if self.metric not in SYSTEM:
+        if not isinstance(self.metric, str) or self.metric not in SYSTEM:
             raise DataError(f"cg_bench has no metric {self.metric!r}: there are {', '.join(SYSTEM)}")
 
     def read(self, root: Path, partial: bool) -> Iterator[Example]:

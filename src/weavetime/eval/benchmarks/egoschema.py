@@ -43,6 +43,8 @@ class EgoSchema(Benchmark):
     max_tokens: ClassVar[int] = 16
 
     def __post_init__(self) -> None:
+        if not isinstance(self.full, bool):
+            raise DataError(f"full is true or false, got {self.full!r}")
         if self.full:
             object.__setattr__(self, "counts", {SUBSET: 500, REST: 4531})
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from string import ascii_uppercase
 from typing import Any, ClassVar
 
-from ..annotation import Entry, load_rows, place
+from ..annotation import Entry, finite, load_rows, place
 from ..base import Benchmark, Example, Grade, Span, Summary, by_task, macro, mean
 from ..letters import lenient_letter
 
@@ -192,6 +192,6 @@ def _spans(entry: Entry, starts: str, ends: str) -> list[Span]:
     """Two lists of times as spans."""
     first, last = entry.field(starts, list), entry.field(ends, list)
     times = [*first, *last]
-    if len(first) != len(last) or not all(isinstance(x, int | float) and math.isfinite(x) for x in times):
+    if len(first) != len(last) or not all(map(finite, times)):
         raise entry.wrong(f"{starts!r} and {ends!r} must be times in seconds, as many of one as of the other")
     return [(float(a), float(b)) for a, b in zip(first, last, strict=True)]

@@ -29,6 +29,7 @@ lern-to-write/streaming_bench_code, commit 3e24273), except src/benchmark/Stream
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -110,6 +111,8 @@ class StreamingBench(Benchmark):
 
     def __post_init__(self) -> None:
         parts = self.parts.split(",") if isinstance(self.parts, str) else self.parts
+        if not isinstance(parts, list | tuple):
+            raise DataError(f"parts are names with commas between them, of {', '.join(PARTS)}, got {parts!r}")
         object.__setattr__(self, "parts", tuple(part for part in PARTS if part in parts))
         object.__setattr__(self, "proactive", str(self.proactive))
         if unknown := [part for part in parts if part not in PARTS]:
@@ -119,7 +122,7 @@ class StreamingBench(Benchmark):
         if self.proactive not in ("50", "all"):
             raise DataError(f"proactive is '50' or 'all', got {self.proactive!r}")
         seconds = isinstance(self.context, int | float) and not isinstance(self.context, bool)
-        if self.context is not None and not (seconds and self.context > 0):
+        if self.context is not None and not (seconds and 0 < self.context < math.inf):
             raise DataError(f"context is seconds, more than 0, or None for all, got {self.context!r}")
         counts = {task: n for part in self.parts for task, n in PARTS[part].items()}
         if self.proactive == "all" and PROACTIVE in counts:
@@ -200,7 +203,7 @@ class StreamingBench(Benchmark):
         return Grade(float(first == example.gold), counted=bool(first), task=example.task, parsed=first)
 
     def tolerant(self, example: Example, response: Any) -> float | None:
-        """The option that the reply most likely means; of a proactive question, as it is."""
+        """The option that the reply most likely means; a proactive question has no options."""
         if example.task == PROACTIVE:
             return None
         # The words of options say nothing where these are split over five to seven.

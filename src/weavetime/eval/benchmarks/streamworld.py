@@ -22,6 +22,7 @@ from ..base import Benchmark, Example, Grade, Summary, by_task, mean
 from ..pictures import pictures
 
 PATIENCE = 50  # streams in a row without one question
+SMALLEST = 16  # pixels across: of less there is nothing left to see
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,9 +53,9 @@ class StreamWorld(Benchmark):
             raise WorldError(f"no family {', '.join(unknown)}: there are {', '.join(FAMILIES)}")
         if self.split not in SPLITS:
             raise WorldError(f"a split is one of {', '.join(SPLITS)}, got {self.split!r}")
-        for name in ("limit", "per_stream", "size"):
-            if getattr(self, name) < 1:
-                raise WorldError(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name, least in (("limit", 1), ("per_stream", 1), ("size", SMALLEST)):
+            if getattr(self, name) < least:
+                raise WorldError(f"{name} must be at least {least}, got {getattr(self, name)}")
         if not 0 <= self.since < 1:
             raise WorldError(f"since is a share of the stream from 0 and below 1, got {self.since}")
         if not self.families:
