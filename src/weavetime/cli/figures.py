@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
+
+from ..errors import DataError
 
 if TYPE_CHECKING:
     from ..eval import Benchmark, Row, Score, Summary
@@ -24,9 +27,12 @@ def show(benchmark: Benchmark, rows: Sequence[Row], *, allow_missing: bool, clos
     console = Console(highlight=False, soft_wrap=True)
     console.print(_table(found, lenient))
     _problems(console, next(iter(modes.values())), allow_missing)
+    _notes(console, next(iter(modes.values())))
     head = next(iter(found.values()))
     total = head.score(head.total)
     value = "none" if total.value is None else f"{total.value:.3f}"
+    if all(row.problem for mine in modes.values() for row in mine):
+        raise DataError("not one question could be answered: these figures measure nothing")
     print(f"{closing or f'{benchmark.name} {total.name}'} {value} n={total.n}")
 
 
@@ -54,13 +60,20 @@ def _value(x: float | None) -> str:
 
 def _problems(console: Console, rows: Sequence[Row], allow_missing: bool) -> None:
     """What had no answer, video by video."""
-    found: dict[str, int] = {}
-    for row in rows:
-        if row.problem:
-            found[f"{row.video}: {row.problem}"] = found.get(f"{row.video}: {row.problem}", 0) + 1
+    how = "left out" if allow_missing else "counted as wrong"
+    said = Counter(f"{row.video}: {row.problem}" for row in rows if row.problem)
+    _list(console, f"questions could not be answered and are {how}:", said)
+
+
+def _notes(console: Console, rows: Sequence[Row]) -> None:
+    """What was wrong with videos that could be read."""
+    said = Counter(f"{row.video}: {row.note}" for row in rows if row.note)
+    _list(console, "questions were answered from videos with something wrong:", said)
+
+
+def _list(console: Console, title: str, found: Counter[str]) -> None:
     if found:
-        how = "left out" if allow_missing else "counted as wrong"
-        console.print(f"{sum(found.values())} questions could not be answered and are {how}:", markup=False)
+        console.print(f"{found.total()} {title}", markup=False)
     for text, count in list(found.items())[:LISTED]:
         console.print(f"  {count} × {text}", markup=False)
     if len(found) > LISTED:
