@@ -47,18 +47,11 @@ class Engine:
             known = ", ".join(f.name for f in fields(StreamConfig))
             raise StreamError(f"unknown setting {', '.join(sorted(unknown))}: a stream takes {known}")
         if config is None:
-            window = self._window() if self.record.window is None else self.record.window
+            window = self.backbone.default_window if self.record.window is None else self.record.window
             config = StreamConfig(window=window)
         config = replace(config, **settings)
         _check(config)
         return Stream(self.runner, config, self.delta)
-
-    def _window(self) -> int | None:
-        """The default, or fewer blocks where a model of few positions takes pictures of one size."""
-        default = StreamConfig().window
-        if self.backbone.most_pixels is not None or default is None:
-            return default
-        return max(1, min(default, self.backbone.largest_window(self.backbone.grid(1, 1), 1 / 8)))
 
     def close(self) -> None:
         """Let go of the model: its streams can no longer be fed or asked."""

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ..config import Decoding
+from ..config import Decoding, StreamConfig
 from ..errors import ModelError, QuestionError
 from ..ops import BlockLayout, Rotary, Timeline, text_positions
 from ..types import Frame, Question
@@ -295,11 +295,21 @@ class Backbone(Family, ABC):
         span = slice(prefix, prefix + grid.tokens)
         return BlockLayout(torch.cat(parts, 1), span, (True,) * self.axes, after + closing)
 
+    def usual_block(self, grid: Grid) -> BlockLayout:
+        """The layout of a step in the first hours of a stream."""
+        moments = [Frame(np.zeros((1, 1, 3), np.uint8), float(i)) for i in range(self.frames_per_step)]
+        return self.block(grid, len(self.encode(self.step_text(moments, 1.0) + self.opening)) if self.wraps else 0)
+
     def largest_window(self, grid: Grid, spare: float = 0.0) -> int:
         """Blocks that fit the model's positions before a step that looks at them; spare: the share to be left free."""
-        stamp = self.strings.time.format(start=0.0, end=1.0) + self.opening
-        layout = self.block(grid, len(self.encode(stamp)) if self.wraps else 0)
-        return max(0, layout.fitting(int(self.max_positions * (1 - spare)) - len(self.sink[0])) - 1)
+        room = int(self.max_positions * (1 - spare)) - len(self.sink[0])
+        return max(0, self.usual_block(grid).fitting(room) - 1)
+
+    @property
+    def default_window(self) -> int:
+        """Blocks: fewer than usual where pictures of one size fill a model's positions; an eighth is left for text."""
+        usual = StreamConfig().window or 1
+        return usual if self.most_pixels else max(1, min(usual, self.largest_window(self.grid(1, 1), 1 / 8)))
 
     def steps(self, frames: Sequence[Frame], grid: Grid, fps: float) -> list[Steps]:
         """Embed frames, a whole number of steps of them, and cut them into stretches of one layout."""

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+TESTED = "tiny checkpoint in the published format; the real weights were not at hand"
+
 
 @dataclass(frozen=True)
 class Published:
@@ -23,7 +25,7 @@ class Published:
     shape: str
     config: Callable[[], Any]
     licence: str
-    tested: str = "tiny checkpoint in the published format; the real weights were not at hand"
+    tested: str = TESTED
 
 
 class Family:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from .base import Grid, Strings
 from .clip import CLIP_LARGE, OriginalLlava
-from .family import Published
+from .family import TESTED, Published
 
 
 class FlashVStream(OriginalLlava):
@@ -60,4 +60,12 @@ class FlashVStream(OriginalLlava):
         text = {"vocab_size": 32000, "max_position_embeddings": 4096, "compress_size": 8, "compress_type": "mean"}
         return FlashVStream.assemble({**CLIP_LARGE, "image_size": 224}, text)
 
-    published = (Published("IVGSZ/Flash-VStream-7b", "flash-vstream-7b", size, "Llama 2"),)
+    published = (
+        Published(
+            "IVGSZ/Flash-VStream-7b",
+            "flash-vstream-7b",
+            size,
+            "Llama 2",
+            f"{TESTED}; its memory bypassed: not what it was tuned on",
+        ),
+    )

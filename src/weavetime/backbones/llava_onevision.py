@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 
 import torch
@@ -10,6 +11,37 @@ from torch import Tensor
 from torch.nn import functional
 
 from .base import NEWLINE, Backbone, Grid, Strings
+from .family import Published
+
+
+def _size(hidden: int, inner: int, layers: int, heads: int, kv_heads: int, vocabulary: int) -> Any:
+    """The config of one size: SigLIP so400m of 384 pixels, and Qwen2. Sizes as in the published config.json."""
+    from transformers import LlavaOnevisionConfig
+
+    vision = {
+        "model_type": "siglip_vision_model",
+        "hidden_size": 1152,
+        "intermediate_size": 4304,
+        "num_hidden_layers": 26,
+        "num_attention_heads": 16,
+        "image_size": 384,
+        "patch_size": 14,
+        "vision_use_head": False,
+    }
+    text = {
+        "model_type": "qwen2",
+        "hidden_size": hidden,
+        "intermediate_size": inner,
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
+        "num_key_value_heads": kv_heads,
+        "vocab_size": vocabulary,
+        "max_position_embeddings": 32768,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 1e6},
+    }
+    return LlavaOnevisionConfig(
+        vision_config=vision, text_config=text, vision_feature_layer=-1, vision_feature_select_strategy="full"
+    )
 
 
 class LlavaOneVision(Backbone):
@@ -80,3 +112,13 @@ class LlavaOneVision(Backbone):
     def visual_positions(self, grid: Grid) -> Tensor:
         """One after another."""
         return torch.arange(grid.tokens)[None]
+
+    published = tuple(
+        Published(
+            f"llava-hf/llava-onevision-qwen2-{name}-ov-hf",
+            f"llava-onevision-{name}",
+            partial(_size, *sizes),
+            "Apache-2.0",
+        )
+        for name, sizes in (("0.5b", (896, 4864, 24, 14, 2, 152000)), ("7b", (3584, 18944, 28, 28, 4, 152128)))
+    )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -10,6 +12,7 @@ from torch import Tensor
 
 from ..errors import VideoError
 from .base import Backbone, Grid, Strings
+from .family import TESTED, Published
 
 # qwen-vl-utils caps a video's frame at 768 tokens; the limits in a checkpoint are for images, or for whole videos.
 FRAME_TOKENS = 768
@@ -19,6 +22,7 @@ class Qwen2VL(Backbone):
     """Three axes of positions; the first frame fixes the size for the whole stream."""
 
     family = "qwen2_vl"
+    memory_bypassed = "flash_vstream_qwen2_vl"  # Flash-VStream-Qwen: the same modules; its memory has no weights
     host = "Qwen2VLForConditionalGeneration"
     projector = "model.visual.merger"
     # transformers moved the parts under `model.` in 4.52
@@ -29,6 +33,21 @@ class Qwen2VL(Backbone):
     axes = 3
     strings = Strings(sink="<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>user\n")
     opening = "<|vision_start|>"
+
+    @classmethod
+    def claims(cls, config: Mapping[str, Any]) -> bool:
+        """Flash-VStream-Qwen too (IVGSZ/Flash-VStream@6a82abf, Flash-VStream-Qwen/models/vstream_qwen2vl_model.py)."""
+        return config.get("model_type") in (cls.family, cls.memory_bypassed)
+
+    @classmethod
+    def host_config(cls, folder: Path, config: Mapping[str, Any]) -> Any:
+        """As config.json says it, under the host's own name."""
+        if config.get("model_type") != cls.memory_bypassed:
+            return super().host_config(folder, config)
+        from transformers import Qwen2VLConfig
+
+        own = {k: v for k, v in config.items() if not k.startswith("flash_memory")}
+        return Qwen2VLConfig.from_dict({**own, "model_type": cls.family})
 
     @property
     def vision(self) -> Any:
@@ -92,3 +111,31 @@ class Qwen2VL(Backbone):
         """(0, row, column)."""
         rows, columns = torch.meshgrid(torch.arange(grid.rows), torch.arange(grid.columns), indexing="ij")
         return torch.stack((torch.zeros(grid.tokens, dtype=torch.int64), rows.flatten(), columns.flatten()))
+
+    @staticmethod
+    def size() -> Any:
+        """The config of the 7B. Sizes as in its config.json."""
+        from transformers import Qwen2VLConfig
+
+        text = {
+            "hidden_size": 3584,
+            "intermediate_size": 18944,
+            "num_hidden_layers": 28,
+            "num_attention_heads": 28,
+            "num_key_value_heads": 4,
+            "vocab_size": 152064,
+            "max_position_embeddings": 32768,
+            "rope_parameters": {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [16, 24, 24]},
+        }
+        return Qwen2VLConfig(text_config=text, vision_config={"hidden_size": 3584, "patch_size": 14})
+
+    published: ClassVar[tuple[Published, ...]] = (
+        Published("Qwen/Qwen2-VL-7B-Instruct", "qwen2-vl-7b", size, "Apache-2.0"),
+        Published(
+            "zhang9302002/Flash-VStream-Qwen-7b",
+            "flash-vstream-qwen-7b",
+            size,
+            "not known",
+            f"{TESTED}; memory bypassed",
+        ),
+    )

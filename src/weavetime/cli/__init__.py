@@ -18,6 +18,7 @@ from .diagnose import diagnose
 from .eval import evaluate
 from .inspect import inspect
 from .merge import merge
+from .models import models
 from .needle import needle
 from .report import report
 from .score import score
@@ -32,7 +33,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (ask, watch, demo, bench, train, merge, convert, world, score, report, compare, inspect, needle):
+for command in (ask, watch, demo, bench, train, merge, convert, models, world, score, report, compare, inspect, needle):
     app.command()(command)
 app.add_typer(data)
 app.add_typer(evaluate)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def bench(
     shape: Annotated[
-        str | None, typer.Option(help="mini, llava-onevision-0.5b, llava-onevision-7b or qwen2-vl-7b; random weights.")
+        str | None, typer.Option(help="mini, llava-onevision-7b, qwen2-vl-7b, longva-7b, …; random weights.")
     ] = None,
     protocol: Annotated[
         str | None, typer.Option(help="rekv: ReKV's published efficiency run instead of single figures.")
