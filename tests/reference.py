@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -20,11 +21,19 @@ SINK = {
     "qwen2_vl": QWEN,
     "qwen2_5_vl": QWEN,
     "qwen3_vl": "<|im_start|>user\n",
+    "longva": QWEN,
+    "video_llava": "<s>USER: ",
+    "flash_vstream": "<s>A chat between a curious user and an artificial intelligence assistant. "
+    "The assistant gives helpful, detailed, and polite answers to the user's questions. USER: ",
 }
-OPENING = {family: "" if family == "llava_onevision" else "<|vision_start|>" for family in SINK}
-CLOSING = {family: ["newline" if family == "llava_onevision" else "<|vision_end|>"] for family in SINK}
+CLIP = ("longva", "video_llava", "flash_vstream")  # nothing stands around their visual tokens
+ONE_AXIS = ("llava_onevision", *CLIP)
+OPENING = {family: "" if family in ONE_AXIS else "<|vision_start|>" for family in SINK}
+CLOSING = {family: [] if family in CLIP else ["<|vision_end|>"] for family in SINK} | {"llava_onevision": ["newline"]}
 # Rows and columns of visual tokens of 24 x 40 pixels.
 VISUAL = {family: (3, 3) if family == "llava_onevision" else (3, 5) for family in SINK}
+VISUAL |= {"longva": (2, 2), "video_llava": (1, 17), "flash_vstream": (2, 2)}
+THETA = {"longva": 1e9}
 
 Position = tuple[int, ...]
 Choice = list[list[int]]  # per layer, blocks in time order
@@ -37,7 +46,7 @@ def clock(seconds: float) -> str:
 
 
 def time_prompt(family: str, start: float, end: float) -> str:
-    head = "\n" if family == "llava_onevision" else ""
+    head = "\n" if family in ONE_AXIS else ""
     return f"{head}Time={clock(start)}-{clock(end)}s{OPENING[family]}"
 
 
@@ -47,16 +56,27 @@ def own_steps(family: str, segments: bool) -> bool:
 
 
 def step_text(family: str, segments: bool, start: float, end: float) -> str:
-    """What stands before a step's visual tokens; a pair's two frames are half a second apart."""
+    """What stands before a step's visual tokens.
+
+    A pair's two frames are half a second apart, and the second ends half a second later; a frame that lacks its partner
+    ends half a second after it came, and stands for both.
+    """
     if segments:
         return time_prompt(family, start, end)
-    return f"<{start + 0.25:.1f} seconds>{OPENING[family]}" if own_steps(family, segments) else ""
+    mean = start + (0.25 if end - start == 1 else 0)
+    return f"<{mean:.1f} seconds>{OPENING[family]}" if own_steps(family, segments) else ""
 
 
 def question_text(family: str, text: str, options: Sequence[str] = ()) -> str:
     lines = "\n".join(f"({'ABCDEFGHIJ'[i]}) {option}" for i, option in enumerate(options))
     asked = f"Question: {text}\nOptions:\n{lines}\nOnly give the best option." if options else text
     prefix = "Best option: (" if options else ""
+    if family == "video_llava":
+        return f"\n{asked} ASSISTANT:" + (f" {prefix}" if prefix else "")
+    if family == "flash_vstream":
+        return f"\n{asked}ASSISTANT:{prefix}"
+    if family == "longva":
+        return f"\n{asked}<|im_end|>\n<|im_start|>assistant\n{prefix}"
     if family in ("llava_onevision", "qwen2_vl"):
         return f"\n{asked}<|im_end|><|im_start|>assistant\n{prefix}"
     return f"{asked}<|im_end|>\n<|im_start|>assistant\n{prefix}"
@@ -77,10 +97,22 @@ class Block:
     values: list[Tensor] = field(default_factory=list)
 
 
-def positions(family: str, segments: bool, origin: int, blocks: Sequence[Block]) -> tuple[list[list[Position]], int]:
+def ticks(times: Sequence[float], limit: int) -> list[int]:
+    """Two positions a second from the first; where they pass the limit, by the widest gaps that do not, at least 1."""
+    found = [math.floor(2 * t) - math.floor(2 * times[0]) for t in times]
+    if not found or found[-1] <= limit:
+        return found
+    gaps = [b - a for a, b in pairwise(found)]
+    fits = [c for c in range(1, max(gaps) + 1) if sum(min(g, c) for g in gaps) <= limit]
+    return [sum(min(g, max(fits, default=1)) for g in gaps[:i]) for i in range(len(found))]
+
+
+def positions(
+    family: str, segments: bool, origin: int, blocks: Sequence[Block], limit: int = 2048
+) -> tuple[list[list[Position]], int]:
     """Positions of each block's tokens in a view, and of the text token that follows them."""
     found: list[list[Position]] = []
-    if family == "llava_onevision":
+    if family in ONE_AXIS:
         at = origin
         for b in blocks:
             count = b.before + b.rows * b.columns + b.after
@@ -99,8 +131,8 @@ def positions(family: str, segments: bool, origin: int, blocks: Sequence[Block])
             found.append(own)
         return found, at
     ranks = list(range(len(blocks)))
-    if family == "qwen2_5_vl":  # two positions a second, from the first block's second
-        ranks = [math.floor(2 * b.time) - math.floor(2 * blocks[0].time) for b in blocks]
+    if family == "qwen2_5_vl":
+        ranks = ticks([b.time for b in blocks], limit)
     for rank, b in zip(ranks, blocks, strict=True):
         found.append([(origin + rank, origin + y, origin + x) for y in range(b.rows) for x in range(b.columns)])
     ends = [max(rank + 1, b.rows, b.columns) for rank, b in zip(ranks, blocks, strict=True)]
@@ -113,9 +145,10 @@ class Reference:
     def __init__(self, host: Any, tokenizer: Any, family: str, *, segments: bool, window: int | None) -> None:
         self.family, self.segments, self.window, self.tokenizer = family, segments, window, tokenizer
         text = host.config.text_config
+        self.limit = text.max_position_embeddings // 2
         self.heads, self.kv_heads = text.num_attention_heads, text.num_key_value_heads
         self.dim = getattr(text, "head_dim", None) or text.hidden_size // self.heads
-        self.eps, self.theta = text.rms_norm_eps, 1e4
+        self.eps, self.theta = text.rms_norm_eps, THETA.get(family, 1e4)
         self.host = host
         self.table = host.model.language_model.embed_tokens.weight.double()
         self.head = host.lm_head.weight.double()
@@ -125,7 +158,7 @@ class Reference:
         ]
         # Which axis of a position turns each pair of a head's numbers.
         self.axis = [0] * 2 + [1] * 3 + [2] * 3
-        if family == "llava_onevision":
+        if family in ONE_AXIS:
             self.axis = [0] * (self.dim // 2)
         if family == "qwen3_vl":
             self.axis = [0, 1, 2] * 3 + [0] * 3
@@ -151,7 +184,7 @@ class Reference:
         return torch.stack(rows) if rows else self.table.new_empty(0, self.table.shape[1])
 
     def _text(self, start: int, count: int) -> list[Position]:
-        return [(start + i,) * (1 if self.family == "llava_onevision" else 3) for i in range(count)]
+        return [(start + i,) * (1 if self.family in ONE_AXIS else 3) for i in range(count)]
 
     def prompt_ids(self, text: str, options: Sequence[str] = (), *, bare: bool = False) -> list[int | str]:
         head: list[int | str] = [] if self.own_steps or bare else list(CLOSING[self.family])
@@ -228,10 +261,13 @@ class Reference:
         hidden[-1] = self._rms(x, self.final)
         return hidden, queries
 
-    def _view(self, layer: int, blocks: Sequence[Block], *, bare: bool = False) -> tuple[Tensor, Tensor, int]:
-        """Rotated keys and values of `sink | blocks`, and where text goes on."""
+    def _view(
+        self, layer: int, blocks: Sequence[Block], *, bare: bool = False, then: Sequence[Block] = ()
+    ) -> tuple[Tensor, Tensor, int]:
+        """Rotated keys and values of `sink | blocks`, and where text goes on. then: a block that follows them."""
         count = self.sink_text if bare else len(self.sink.embeds)
-        where, end = positions(self.family, self.segments, count, blocks)
+        where, end = positions(self.family, self.segments, count, [*blocks, *then], self.limit)
+        where = where[: len(blocks)]
         keys = [self.rotate(self.sink.keys[layer][:, :count], self._text(0, count))]
         keys += [self.rotate(b.keys[layer], p) for b, p in zip(blocks, where, strict=True)]
         values = [self.sink.values[layer][:, :count], *(b.values[layer] for b in blocks)]
@@ -250,10 +286,12 @@ class Reference:
             block = Block(len(before), rows, columns, len(after), embeds, start, deep)
             seen = self.blocks if self.window is None else self.blocks[-self.window :]
             origin = len(self.sink.embeds)
-            own = positions(self.family, self.segments, origin, [*seen, block])[0][-1]
+            own = positions(self.family, self.segments, origin, [*seen, block], self.limit)[0][-1]
 
-            def view(layer: int, q: Tensor, seen: Sequence[Block] = seen) -> tuple[Tensor, Tensor]:
-                return self._view(layer, seen)[:2]
+            def view(
+                layer: int, q: Tensor, seen: Sequence[Block] = seen, block: Block = block
+            ) -> tuple[Tensor, Tensor]:
+                return self._view(layer, seen, then=[block])[:2]
 
             self._forward(embeds, [own] * len(self.layers), view, block)
             self.blocks.append(block)
