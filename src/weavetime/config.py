@@ -20,6 +20,9 @@ class StreamConfig:
     batch: frames encoded per call. cache: recalled blocks kept on the device, per layer.
     index_pages: pages (256 blocks) of the coarse index kept on the device. visual_only: score a block by its visual
     tokens alone; off, as published, its time-prompt tokens count like the others.
+
+    memory: `blocks`; or `star` or `star-fixed`, Flash-VStream's own memory (docs/method.md §5), to which only fps,
+    batch and seed say anything. seed: of its k-means, a whole number from 0.
     """
 
     window: int | None = 80
@@ -28,6 +31,25 @@ class StreamConfig:
     cache: int = 256
     index_pages: int = 16
     visual_only: bool = False
+    memory: str = "blocks"
+    seed: int = 0
+
+    MEMORIES: ClassVar[tuple[str, ...]] = ("blocks", "star", "star-fixed")
+
+
+@dataclass(frozen=True, slots=True)
+class StarSizes:
+    """Flash-VStream's own memory, as its checkpoint says it.
+
+    abstract: rows of one token. temporal: centroids of temporal_side² tokens. retrieved: whole frames beside the last
+    one. ratio: how far abstract rows move to a new frame.
+    """
+
+    abstract: int = 25
+    temporal: int = 25
+    temporal_side: int = 4
+    retrieved: int = 3
+    ratio: float = 0.2
 
 
 @dataclass(frozen=True, slots=True)

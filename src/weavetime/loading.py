@@ -38,7 +38,8 @@ class Engine:
         return DELTA if self.record.delta is None else self.record.delta
 
     def stream(self, config: StreamConfig | None = None, **settings: Any) -> Stream:
-        """Open a stream. Settings are the fields of StreamConfig: window, fps, batch, cache, index_pages, visual_only.
+        """Open a stream. Settings are the fields of StreamConfig: window, fps, batch, cache, index_pages, visual_only,
+        memory, seed.
 
         The window defaults to the model's own record, else 80 blocks, or as many as the model's positions hold with
         room for a question; None never evicts.
@@ -72,6 +73,10 @@ def _check(config: StreamConfig) -> None:
     for name, least in (("batch", 1), ("cache", 0), ("index_pages", 0)):
         if not (isinstance(getattr(config, name), int) and getattr(config, name) >= least):
             raise StreamError(f"{name} must be a whole number from {least}, got {getattr(config, name)!r}")
+    if config.memory not in StreamConfig.MEMORIES:
+        raise StreamError(f"memory is one of {', '.join(StreamConfig.MEMORIES)}, got {config.memory!r}")
+    if not (isinstance(config.seed, int) and config.seed >= 0):
+        raise StreamError(f"seed must be a whole number from 0, got {config.seed!r}")
 
 
 def few_threads(engine: Engine) -> bool:

@@ -104,8 +104,7 @@ class Writing:
         """The answers by the question's number."""
         self.clock.mark("decode")
         self.clock.phases["total"] = self.clock.since_start()
-        choice, view = self.draft.view.choice, self.draft.view
-        evidence = Evidence(view.times, choice.blocks, choice.scores)
+        evidence = self.draft.view.evidence
         return {row: self._answer(i, self.asked.prompts[row], evidence) for i, row in enumerate(self.rows)}
 
     def _answer(self, i: int, prompt: Prompt, evidence: Evidence) -> Answer:

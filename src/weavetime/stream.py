@@ -13,10 +13,10 @@ import torch
 
 from .backbones import Grid
 from .config import Decoding, StreamConfig
-from .engine import Runner, check_decoding
+from .engine import Runner, check_decoding, observe, recollect
 from .errors import QuestionError, StreamError, VideoError
 from .focus import Mode, parse_mode
-from .memory import Memory, Past, View
+from .memory import Memory, Past, StarMemory, View
 from .reply import Asked, Clock, Reply, Writing
 from .types import Answer, Frame, Question
 from .video import Source
@@ -58,6 +58,10 @@ class Stream:
         with self.runner.lock:
             self._check(batch)
             grid = self._grid or self.runner.backbone.grid(*batch[0].pixels.shape[:2])
+            if isinstance(self.memory, StarMemory):
+                observe(self.runner, self.memory, batch, grid)
+                self._grid = grid
+                return
             frames = [*([self.memory.odd] if self.memory.odd else []), *batch]
             whole = len(frames) - len(frames) % self.runner.backbone.frames_per_step
             for steps in self.runner.embed(frames[:whole], grid, self.config.fps):
@@ -180,6 +184,8 @@ class Stream:
         return Asked(prompts, mode, decoding, self.now if at is None else float(at))
 
     def _past(self, at: float | None, mode: Mode) -> Past:
+        if isinstance(self.memory, StarMemory):
+            return recollect(self.runner, self.memory, at, mode)
         past = self.memory.index(at)
         half = self.memory.half(past)
         if half is not None and mode.name != "blind":  # as the family pads a video of an odd number of frames
@@ -194,8 +200,7 @@ class Stream:
     def _check(self, batch: Sequence[Frame]) -> None:
         if self._closed:
             raise StreamError("the stream is closed: frames cannot be added; open another with engine.stream()")
-        odd = self.memory.odd
-        last = odd.time if odd else self.memory.table.whole[-1] if len(self) else -math.inf
+        last = -math.inf if self.memory.newest is None else self.memory.newest
         for frame in batch:
             if not isinstance(frame, Frame):
                 raise StreamError(f"feed takes wt.Frame(pixels, time) values, got a {type(frame).__name__}")

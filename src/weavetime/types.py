@@ -43,6 +43,9 @@ class Evidence:
     times: presentation times, seconds, ascending, of every block read by any layer. blocks: per layer, the indices of
     the blocks read, ascending. scores: per layer, the score that chose each of `blocks` (late interaction for
     weavetime, mean key for rekv); None where blocks were not chosen by score, or one was taken without one.
+
+    With STAR there are no blocks: times are those of the frames that were read whole, retrieved ones and the last; its
+    other tokens stand for every frame so far.
     """
 
     times: tuple[float, ...]

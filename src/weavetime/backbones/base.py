@@ -25,6 +25,7 @@ from ..ops import BlockLayout, Rotary, Timeline, text_positions
 from ..types import Frame, Question
 from .checkpoints import Checkpoint
 from .family import Family
+from .star import StarSource
 
 NEWLINE = -1
 """Stands among token ids for a family's learned newline vector."""
@@ -238,6 +239,11 @@ class Backbone(Family, ABC):
         groups = [0] + [i for i in range(1, len(frames)) if sizes[i] != sizes[i - 1]] + [len(frames)]
         pictures = torch.cat([resized(frames[a:b], grid, self.vision_device) for a, b in pairwise(groups)])
         return pictures if self.frames_per_step == 1 else pictures.unflatten(0, (-1, self.frames_per_step))
+
+    @property
+    def star(self) -> StarSource | None:
+        """Itself, where its streams may have STAR for a memory."""
+        return None
 
     def normalise(self, pixels: Tensor) -> Tensor:
         """0..255 to the checkpoint's mean and standard deviation, in the vision tower's dtype."""

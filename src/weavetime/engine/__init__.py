@@ -3,5 +3,6 @@
 from .decode import check_decoding
 from .prefill import Draft
 from .runner import Runner
+from .star import observe, recollect
 
-__all__ = ["Draft", "Runner", "check_decoding"]
+__all__ = ["Draft", "Runner", "check_decoding", "observe", "recollect"]

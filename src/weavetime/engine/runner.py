@@ -22,6 +22,7 @@ from .append import AppendPass, mean_keys
 from .decode import DecodePass, Sampler
 from .graph import Slot, Slots
 from .prefill import Draft, PickPass, PrefillPass, ProvisionalPass, pad
+from .star import star_memory
 
 
 class _SinkPass:
@@ -115,6 +116,8 @@ class Runner:
     def memory(self, config: StreamConfig) -> Memory:
         """An empty memory for one stream."""
         with self.reading():
+            if config.memory != "blocks":
+                return star_memory(self, config)
             timeline = self.backbone.timeline(config.fps)
             return Memory(self.cells, self.sink, self.backbone.rotary, config, timeline)
 
@@ -161,12 +164,17 @@ class Runner:
         table, view = memory.table, memory.view(Choice.same(before, past.layers))
         layouts, times = [table.layouts[b] for b in before], [table.times[b] for b in before]
         placed = memory.place([*layouts, layout], [*times, time], memory.sink.tokens)
-        plan = ProvisionalPass(view, placed.positions[:, -layout.tokens :])
-        with self.running():
-            self._forward(steps.embeds, plan, **steps.more)
+        plan = self.aside(view, placed.positions[:, -layout.tokens :], steps.embeds, **steps.more)
         visual = memory.config.visual_only
         means = [mean_keys(k, layout, 1, visual_only=visual) for k in plan.keys]
         return Provisional(past.count, time, layout, plan.keys, plan.values, means)
+
+    def aside(self, view: View, positions: Tensor, embeds: Tensor, **more: Any) -> ProvisionalPass:
+        """Encode tokens behind a view, their keys and values kept apart from every memory."""
+        plan = ProvisionalPass(view, positions)
+        with self.running():
+            self._forward(embeds, plan, **more)
+        return plan
 
     def _check_window(self, memory: Memory, steps: Steps, count: int) -> None:
         size, layout = memory.window.size, steps.layout

@@ -3,6 +3,7 @@
 from .blocks import Cells, Provisional, Sink
 from .memory import Memory
 from .past import Past
+from .star import StarMemory
 from .views import LayerView, View
 
-__all__ = ["Cells", "LayerView", "Memory", "Past", "Provisional", "Sink", "View"]
+__all__ = ["Cells", "LayerView", "Memory", "Past", "Provisional", "Sink", "StarMemory", "View"]

@@ -65,6 +65,7 @@ class Provisional:
     """A step that lacks a frame, encoded for one question and not kept: to that question it is block `number`.
 
     keys, values: per layer (1, kv_heads, tokens, dim), un-rotated. means: per layer, its mean key (1, width).
+    shown: where it stands for many frames, and is no step of the stream, the times of those it shows whole, seconds.
     """
 
     number: int
@@ -73,6 +74,7 @@ class Provisional:
     keys: Sequence[Tensor]
     values: Sequence[Tensor]
     means: Sequence[Tensor]
+    shown: tuple[float, ...] | None = None
 
 
 @dataclass

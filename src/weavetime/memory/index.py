@@ -19,16 +19,13 @@ class Index:
     """Mean keys of blocks [0, count): pages (layers, PAGE, kv_heads x dim)."""
 
     def __init__(self, cells: Cells, pages: int) -> None:
-        self.cells, self.count = cells, 0
+        self.cells, self.slots, self.count = cells, pages + 1, 0
         self._pin = any(d.type == "cuda" for d in cells.devices)
         self._pages: list[Tensor] = []
         # Slot i holds page i once that page is full: a question scans all pages, so giving one up for another would
         # only move it twice. All others pass through one more slot, which also serves the last page while it fills.
         self._held: set[int] = set()
-        self._data = [
-            torch.empty(pages + 1, len(list(layers)), PAGE, cells.width, dtype=cells.dtype, device=device)
-            for device, layers in groupby(cells.devices)
-        ]
+        self._data: list[Tensor] = []
 
     @property
     def nbytes(self) -> int:
@@ -36,7 +33,14 @@ class Index:
         return sum(t.nbytes for t in (*self._pages, *self._data))
 
     def reserve(self, blocks: int) -> None:
-        """Have room for `blocks` more."""
+        """Have room for `blocks` more; the device's share is taken with the first of them."""
+        if not self._data:
+            self._data = [
+                torch.empty(
+                    self.slots, len(list(layers)), PAGE, self.cells.width, dtype=self.cells.dtype, device=device
+                )
+                for device, layers in groupby(self.cells.devices)
+            ]
         while self.count + blocks > len(self._pages) * PAGE:
             cells = self.cells
             size = cells.layers * PAGE * cells.width * cells.dtype.itemsize

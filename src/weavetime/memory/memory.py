@@ -137,6 +137,11 @@ class Memory:
         return self.firsts[-1] if len(self.firsts) > len(self.table) else None
 
     @property
+    def newest(self) -> float | None:
+        """Time of the newest frame, seconds."""
+        return self.odd.time if self.odd else self.table.whole[-1] if len(self.table) else None
+
+    @property
     def now(self) -> float:
         """The end of the newest frame, seconds; 0 before the first."""
         if self.odd is not None:

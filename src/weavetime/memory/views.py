@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..ops import BlockLayout, Placement, rotate, windows
-from ..types import Choice
+from ..types import Choice, Evidence
 from .blocks import Provisional
 
 if TYPE_CHECKING:
@@ -72,6 +72,14 @@ class View:
     def times(self) -> tuple[float, ...]:
         """Presentation times of all blocks that any layer reads, ascending, seconds."""
         return tuple(self._time(b) for b in sorted(set().union(*self.choice.blocks)))
+
+    @property
+    def evidence(self) -> Evidence:
+        """What an answer over this view has read."""
+        shown = None if self.provisional is None else self.provisional.shown
+        if shown is None or not any(self.choice.blocks):
+            return Evidence(self.times, self.choice.blocks, self.choice.scores)
+        return Evidence(shown, ((),) * len(self.choice.blocks))
 
     @property
     def _sink_tokens(self) -> int:
