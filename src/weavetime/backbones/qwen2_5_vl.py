@@ -45,4 +45,4 @@ class Qwen25VL(Qwen2VL):
         vision = {"hidden_size": 1280, "out_hidden_size": 3584, "tokens_per_second": 2}
         return Qwen2_5_VLConfig(text_config=text, vision_config=vision)
 
-    published = (Published("Qwen/Qwen2.5-VL-7B-Instruct", "qwen2.5-vl-7b", size, "Apache 2.0"),)
+    published = (Published("Qwen/Qwen2.5-VL-7B-Instruct", "qwen2.5-vl-7b", size, "Apache-2.0"),)

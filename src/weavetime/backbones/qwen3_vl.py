@@ -71,7 +71,7 @@ class Qwen3VL(Qwen2VL):
         return torch.cat(tokens, -1)
 
     published = tuple(
-        Published(f"Qwen/Qwen3-VL-{name}-Instruct", f"qwen3-vl-{name.lower()}", partial(_size, *sizes), "Apache 2.0")
+        Published(f"Qwen/Qwen3-VL-{name}-Instruct", f"qwen3-vl-{name.lower()}", partial(_size, *sizes), "Apache-2.0")
         for name, sizes in (
             ("2B", (2048, 6144, 28, 16, SMALL)),
             ("4B", (2560, 9728, 36, 32, SMALL)),

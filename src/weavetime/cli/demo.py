@@ -43,6 +43,7 @@ TIERS = {
     "spare": "host memory made ahead",
     "index": "a mean key per block and layer",
     "cache": "recalled blocks kept on the device",
+    "firsts": "first frames of pairs",
 }
 
 

@@ -150,7 +150,7 @@ def kept(modes: Sequence[str | Mode], fps: float, turns: float) -> int:
 
 def oracle(example: Example, stream: Stream, moment: float) -> Mode:
     """The frames up to a moment that show the answer; the newest where none does."""
-    seen = [t for t in stream.memory.table.times if t <= moment]
+    seen = [t for t in stream.memory.times if t <= moment]
     times = [t for t in seen if any(a <= t < b for a, b in example.evidence)]
     between = [a for a, b in example.evidence if a <= moment and not any(a <= t < b for t in times)]
     return Chosen(tuple(sorted((*times, *between))) or tuple(seen[-1:]))

@@ -77,7 +77,7 @@ class Feed:
     @property
     def newest(self) -> float | None:
         """Time of the newest frame that went in, seconds."""
-        return self.stream.memory.table.times[-1] if len(self.stream) else None
+        return self.stream.memory.newest
 
     def upto(self, end: float) -> None:
         """Feed every frame whose time is at most `end`, seconds."""

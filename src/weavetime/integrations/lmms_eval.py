@@ -211,7 +211,7 @@ class WeaveTime(lmms):  # type: ignore[misc]  # lmms-eval is untyped
             tape = _Tape(stream, islice(_frames(clips, fps, self.settings), self.settings.max_frames))
             for end, moment in groupby(group, key=lambda asked: asked.end):
                 tape.upto(end)
-                if not len(stream):
+                if stream.memory.newest is None:
                     raise VideoError(f"{_name(clips)} shows nothing up to {end:g} s")
                 alike: dict[Decoding, list[Asked]] = {}
                 for asked in moment:

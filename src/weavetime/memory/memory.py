@@ -50,6 +50,7 @@ class Memory:
     @property
     def tiers(self) -> dict[str, int]:
         """Bytes held by each tier: nothing is held elsewhere."""
+        firsts = {"firsts": sum(f.pixels.nbytes for f in self.firsts)} if self.firsts else {}
         return {
             "sink": self.sink.nbytes + sum(t.nbytes for t in self.sink_rotated),
             "window": self.window.nbytes,
@@ -57,7 +58,7 @@ class Memory:
             "spare": self.archive.spare_nbytes,
             "index": self.means.nbytes,
             "cache": self.key_cache.nbytes + self.value_cache.nbytes,
-            "firsts": sum(f.pixels.nbytes for f in self.firsts),
+            **firsts,
         }
 
     @property
@@ -135,6 +136,11 @@ class Memory:
     def odd(self) -> Frame | None:
         """The frame that waits for its partner, if one does."""
         return self.firsts[-1] if len(self.firsts) > len(self.table) else None
+
+    @property
+    def times(self) -> list[float]:
+        """When what can be read was shown, seconds: every block's first frame, and one that waits for its partner."""
+        return [*self.table.times, *([self.odd.time] if self.odd else [])]
 
     @property
     def newest(self) -> float | None:
