@@ -105,6 +105,9 @@ def video_llava_host() -> Any:
     return VideoLlavaForConditionalGeneration(config)
 
 
+HOSTS = {"longva": longva_host, "video_llava": video_llava_host, "flash_vstream": flash_host}
+
+
 def renamed(weights: dict[str, torch.Tensor], rules: tuple[tuple[str, str], ...]) -> dict[str, torch.Tensor]:
     """Each name by the first rule that fits it."""
     found = {}

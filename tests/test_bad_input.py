@@ -13,7 +13,7 @@ import pytest
 import torch
 
 import weavetime as wt
-from reference import VISUAL, Block, own_steps, positions, step_text
+from reference import CLOSING, VISUAL, Block, own_steps, positions, step_text
 from tiny import each_layout, engine, frames, look, shared, shown, tokenizer
 
 QUESTION = "Where was the cup?"
@@ -298,6 +298,9 @@ def test_frames_after_the_close() -> None:
 # Larger than the model
 
 
+LONG_SINK = {"flash_vstream": 110}  # positions more: what opens its views is a long text
+
+
 def limited(family: str, segments: bool, positions: int) -> wt.Engine:
     made = engine(family, time_prompts=segments)
     made.backbone.max_positions = positions
@@ -307,6 +310,7 @@ def limited(family: str, segments: bool, positions: int) -> wt.Engine:
 @each_layout
 @pytest.mark.parametrize("most", [200, 260, 333])
 def test_a_window_too_large_is_told_the_largest(family: str, segments: bool, most: int) -> None:
+    most += LONG_SINK.get(family, 0)
     made = limited(family, segments, most)
     with refused(wt.CapacityError, str(most)):
         made.stream(window=5000).feed(shown(family, 1, start=100.0))
@@ -315,7 +319,7 @@ def test_a_window_too_large_is_told_the_largest(family: str, segments: bool, mos
     [fits] = map(int, re.findall(r"at most (\d+)", str(found.value)))
     rows, columns = VISUAL[family]
     before = len(tokenizer().encode(step_text(family, segments, 100, 101), add_special_tokens=False))
-    block = Block(before, rows, columns, int(own_steps(family, segments)), torch.empty(0))
+    block = Block(before, rows, columns, len(CLOSING[family]) * own_steps(family, segments), torch.empty(0))
     sink = len(made.backbone.sink[0])
     rule = "qwen2_vl" if family == "qwen2_5_vl" else family  # gaps in time are shortened, at most to one position
     largest = [max(map(max, positions(rule, segments, sink, [block] * (n + 1))[0][-1])) for n in (fits, fits + 1)]
@@ -342,29 +346,47 @@ def test_a_stream_that_never_evicts_ends_where_the_model_does(family: str, segme
 
 @each_layout
 def test_a_view_too_large_for_the_model(family: str, segments: bool) -> None:
-    made = limited(family, segments, 400)
+    made, most = limited(family, segments, 600), 150 + LONG_SINK.get(family, 0)
     stream = made.stream(window=2, batch=8)
     stream.feed(shown(family, 60))
-    made.backbone.max_positions = 150
+    made.backbone.max_positions = most
     expected = look(stream, "Why?", mode="recent:1").draft
-    free = 150 - expected.view.end
+    free = most - expected.view.end
     words = free - expected.lengths[0] - 1
     long = "Why?" + "x" * words
     found = stream.ask(long, mode="recent:1", decoding=wt.Decoding(max_tokens=9))
     assert len(found.tokens) <= 1, "one position is left"
 
     def ask() -> None:
-        with refused(wt.CapacityError, "150", "fewer blocks"):
+        with refused(wt.CapacityError, str(most), "at most 0 blocks", "fewer blocks"):
             stream.ask(long + "xx", mode="recent:1")
-        with refused(wt.CapacityError, "150"):
+        with refused(wt.CapacityError, str(most)):
             stream.ask("y" * 500, mode=wt.WeaveTime(k=50, delta=0))
-        with refused(wt.CapacityError, "150"):
+        with refused(wt.CapacityError, str(most)):
             stream.ask("y" * 500, mode=wt.ReKV(k=50))
-        with refused(wt.CapacityError, "150"):
+        with refused(wt.CapacityError, str(most)):
             stream.ask("y" * 500, mode="blind")
 
     unchanged(stream, ask)
     assert stream.ask("Why?", mode="recent:1", decoding=SHORT).evidence.times == (59.0,)
+
+
+@each_layout
+@pytest.mark.parametrize("mode", ["recent:50", wt.ReKV(k=50)], ids=str)
+def test_a_view_too_large_is_told_how_many_blocks_fit(family: str, segments: bool, mode: Any) -> None:
+    made = limited(family, segments, 600)
+    stream = made.stream(window=2, batch=8)
+    stream.feed(shown(family, 60))
+    made.backbone.max_positions = 160 + LONG_SINK.get(family, 0)
+    if family.startswith("qwen") and not own_steps(family, segments):
+        return  # a video whose blocks stand on one another: fifty fit
+    with pytest.raises(wt.CapacityError) as found:
+        stream.ask("Why?", mode=mode)
+    [fits] = map(int, re.findall(r"at most (\d+) blocks fit", str(found.value)))
+    assert 1 <= fits < 50
+    assert stream.ask("Why?", mode=f"recent:{fits}", decoding=SHORT).evidence.times[-1] > 58
+    with refused(wt.CapacityError, f"at most {fits} blocks"):
+        stream.ask("Why?", mode=f"recent:{fits + 1}")
 
 
 # Numbers and memory that run out

@@ -11,7 +11,19 @@ import torch
 from torch import Tensor
 
 import weavetime as wt
-from reference import CLOSING, OPENING, SINK, VISUAL, Block, own_steps, positions, question_text, step_text, time_prompt
+from reference import (
+    CLOSING,
+    ONE_AXIS,
+    OPENING,
+    SINK,
+    VISUAL,
+    Block,
+    own_steps,
+    positions,
+    question_text,
+    step_text,
+    time_prompt,
+)
 from tiny import (
     LAYOUT_NAMES,
     LAYOUTS,
@@ -59,7 +71,7 @@ class Sequence:
             after = self.closing() if wraps else 0
             blocks.append(Block(before, rows, columns, after, tokens, start))
         where, self.end = positions(family, segments, origin, blocks)
-        axes = 1 if family == "llava_onevision" else 3
+        axes = 1 if family in ONE_AXIS else 3
         self.where = [(i,) * axes for i in range(origin)] + [p for block in where for p in block]
         if not wraps:
             self.closing()
@@ -72,12 +84,12 @@ class Sequence:
         return len(found)
 
     def closing(self) -> int:
-        [name] = CLOSING[self.family]
-        if name == "newline":
-            self.rows.append(self.model.model.image_newline)
-        else:
-            self.tokens(ids(name))
-        return 1
+        for name in CLOSING[self.family]:
+            if name == "newline":
+                self.rows.append(self.model.model.image_newline)
+            else:
+                self.tokens(ids(name))
+        return len(CLOSING[self.family])
 
     def logits(self) -> Tensor:
         """The host's logits after the last token."""

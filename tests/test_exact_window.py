@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 import weavetime as wt
+from reference import CLIP, Reference
 from reference import Choice as Blocks
-from reference import Reference
 from tiny import FAMILY_NAMES, each_layout, features, host, look, shared, shown, times, tokenizer, unstopped
 from weavetime.types import Choice
 
@@ -140,7 +140,9 @@ def test_frames_of_another_size_take_the_first_ones(family: str, segments: bool,
     for f in seen + other:
         x = f.pixels.permute(2, 0, 1)[None].float()
         if f.pixels.shape[:2] != size:
-            x = torch.nn.functional.interpolate(x, size=size, mode="bicubic", antialias=True).round().clamp(0, 255)
+            whole = (56, 28) if family in CLIP else size  # 60 x 30 by its shorter side, of which the middle is taken
+            x = torch.nn.functional.interpolate(x, size=whole, mode="bicubic", antialias=True).round().clamp(0, 255)
+            x = x[:, :, 14:42] if family in CLIP else x
         resized.append(wt.Frame(x[0].permute(1, 2, 0).to(torch.uint8), f.time, f.until))
     reference = Reference(host(family), tokenizer(), family, segments=segments, window=2)
     reference.feed(features(family, resized), times(resized))

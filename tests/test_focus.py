@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 import weavetime as wt
-from reference import Reference, best, own_steps
+from reference import CLIP, Reference, best, own_steps
 from tiny import LAYOUT_NAMES, LAYOUTS, each_layout, features, host, look, per_step, shared, shown, times, tokenizer
 from weavetime.focus import entropy_gate
 
@@ -356,6 +356,16 @@ def layout(request: pytest.FixtureRequest) -> tuple[str, bool]:
     return found
 
 
+# What stands before the user's text, and after it.
+ROLES = {
+    **dict.fromkeys(("llava_onevision", "qwen2_vl"), ("\n", "<|im_end|><|im_start|>assistant\n")),
+    **dict.fromkeys(("qwen2_5_vl", "qwen3_vl"), ("", "<|im_end|>\n<|im_start|>assistant\n")),
+    "longva": ("\n", "<|im_end|>\n<|im_start|>assistant\n"),
+    "video_llava": ("\n", " ASSISTANT:"),
+    "flash_vstream": ("\n", "ASSISTANT:"),
+}
+
+
 def test_prompt_is_the_published_one(layout: tuple[str, bool]) -> None:
     family, segments = layout
     reference, backbone = slow(family, segments), shared(family, segments).backbone
@@ -363,19 +373,18 @@ def test_prompt_is_the_published_one(layout: tuple[str, bool]) -> None:
     def put(question: wt.Question, prefix: str = "") -> str:
         prompt = backbone.prompt(question, wt.Decoding(prefix=prefix))
         wraps = own_steps(family, segments)
-        assert prompt.head == (0 if wraps else 1)
+        assert prompt.head == (0 if wraps or family in CLIP else 1)
         head = prompt.ids[: prompt.head].tolist()
-        assert head == ([] if wraps else [-1] if family == "llava_onevision" else [260])
+        assert head == ([] if wraps or family in CLIP else [-1] if family == "llava_onevision" else [260])
         assert prompt.text.tolist() == reference.ids(question.text)
         return str(tokenizer().decode(prompt.ids[prompt.head :]))
 
-    first, between = ("\n", "") if family in ("llava_onevision", "qwen2_vl") else ("", "\n")
-    ends = f"<|im_end|>{between}<|im_start|>assistant\n"
+    first, ends = ROLES[family]
     asked = f"{first}How {{many}}?{ends}"
     assert put(wt.Question("How {many}?")) == asked
     assert put(wt.Question("How {many}?"), "At least") == asked + "At least"
     options = f"{first}Question: Which?\nOptions:\n(A) {{x}}\n(B) two\nOnly give the best option.{ends}"
-    assert put(wt.Question("Which?", ("{x}", "two"))) == options + "Best option: ("
+    assert put(wt.Question("Which?", ("{x}", "two"))) == f"{options}{' ' * (family == 'video_llava')}Best option: ("
     assert put(wt.Question("Which?", ("{x}", "two")), "I say (") == options + "I say ("
     told = put(wt.Question("And now?", (), (("Who?", "Me."), ("When?", "Then."))))
     assert told.endswith(f"{first}And now?{ends}")

@@ -29,6 +29,7 @@ from transformers import (
 )
 
 import weavetime as wt
+from reference import CLIP
 from weavetime.backbones import FAMILIES
 from weavetime.backbones.checkpoints import Checkpoint
 from weavetime.config import Record
@@ -49,7 +50,7 @@ TEXT = {
     "eos_token_id": 258,
 }
 SIGLIP = {"image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5]}
-FAMILY_NAMES = ("llava_onevision", "qwen2_vl", "qwen2_5_vl", "qwen3_vl")
+FAMILY_NAMES = ("llava_onevision", "qwen2_vl", "qwen2_5_vl", "qwen3_vl", *CLIP)
 TRAINED = FAMILY_NAMES[:2]  # families that training from samples is tried on
 
 
@@ -156,6 +157,10 @@ def sharpen(model: Any) -> Any:
 @cache
 def untouched(family: str) -> Any:
     torch.manual_seed(0)
+    if family in CLIP:
+        from published import HOSTS
+
+        return sharpen(HOSTS[family]().eval().requires_grad_(False))
     make, config = {
         "llava_onevision": (LlavaOnevisionForConditionalGeneration, llava_config),
         "qwen2_vl": (Qwen2VLForConditionalGeneration, qwen_config),
@@ -171,6 +176,8 @@ def host(family: str) -> Any:
 
 
 def preprocessor(family: str) -> dict[str, Any]:
+    if family in CLIP:
+        return dict(FAMILIES[family].preprocessor)
     return SIGLIP if family == "llava_onevision" else {**SIGLIP, "min_pixels": 64, "max_pixels": 8 * 8 * 64}
 
 
@@ -211,6 +218,8 @@ def features(family: str, shown: list[wt.Frame], model: Any = None) -> torch.Ten
     """
     model = model if model is not None else untouched(family)
     with torch.no_grad():
+        if family in CLIP:
+            return clip_features(family, pixels(family, shown).to(model.dtype), model)
         if family == "llava_onevision":
             found = model.model.get_video_features(pixels(family, shown)[None]).pooler_output
             return found.reshape(-1, found.shape[-1])[: 9 * len(shown)].unflatten(0, (len(shown), 9)).to(model.dtype)
@@ -223,8 +232,28 @@ def features(family: str, shown: list[wt.Frame], model: Any = None) -> torch.Ten
         return torch.cat([tokens, *(layer.view(steps, -1, tokens.shape[-1]) for layer in rows)], -1)
 
 
+def clip_features(family: str, pictures: torch.Tensor, model: Any) -> torch.Tensor:
+    """Each family's own order: LongVA's and Flash-VStream's as their code has it, Video-LLaVA's by the host's path."""
+    if family == "video_llava":
+        return model.model.get_video_features(pictures[None]).pooler_output
+    if family == "longva":  # the host projects patches of the layer before the last; then means of 2 x 2
+        return means(torch.stack(list(model.model.get_image_features(pictures).pooler_output)))
+    layers = model.model.vision_tower(pictures, output_hidden_states=True).hidden_states
+    return model.model.multi_modal_projector(means(layers[len(layers) - 2][:, 1:]))
+
+
+def means(patches: torch.Tensor) -> torch.Tensor:
+    """(frames, 16, width), four a row, to the means of squares of four, (frames, 4, width)."""
+    squares = [[4 * y + x for y in (top, top + 1) for x in (left, left + 1)] for top in (0, 2) for left in (0, 2)]
+    return torch.stack([patches[:, square].mean(1) for square in squares], 1)
+
+
 def pixels(family: str, shown: list[wt.Frame]) -> torch.Tensor:
     """What the host's own processor makes of frames."""
+    if family in CLIP:
+        mean = torch.tensor([0.48145466, 0.4578275, 0.40821073])
+        std = torch.tensor([0.26862954, 0.26130258, 0.27577711])
+        return torch.stack([(torch.as_tensor(f.pixels) / 255 - mean) / std for f in shown]).permute(0, 3, 1, 2)
     scaled = torch.stack([(torch.as_tensor(f.pixels).double() / 255 - 0.5) / 0.5 for f in shown]).float()
     if family == "llava_onevision":
         return scaled.permute(0, 3, 1, 2)
@@ -239,9 +268,12 @@ def pixels(family: str, shown: list[wt.Frame]) -> torch.Tensor:
     return torch.stack(patches)
 
 
+SIZE = {"llava_onevision": (35, 35), **dict.fromkeys(CLIP, (28, 28))}
+
+
 def shown(family: str, count: int, **more: Any) -> list[wt.Frame]:
     """Frames of `count` steps, by default of the size that the family's tower takes as it is."""
-    size = more.pop("size", (35, 35) if family == "llava_onevision" else (24, 40))
+    size = more.pop("size", SIZE.get(family, (24, 40)))
     if per_step(family) == 1:
         return frames(count, size=size, **more)
     start = more.pop("start", 0.0)

@@ -88,7 +88,7 @@ class PrefillPass:
 class PickPass(PrefillPass):
     """ReKV's first pass: each layer picks its blocks with this pass's own queries, then reads them."""
 
-    def __init__(self, memory: Memory, past: Past, mode: Mode, check: Callable[[View, int], None]) -> None:
+    def __init__(self, memory: Memory, past: Past, mode: Mode, check: Callable[[View], None]) -> None:
         super().__init__(memory.view(Choice.same((), memory.cells.layers)), 0)
         self.past, self.mode, self.check = past, mode, check
         self.picked: list[tuple[list[int], list[float]]] = []
@@ -98,7 +98,7 @@ class PickPass(PrefillPass):
         blocks, scores = self.mode.pick(layer, q[0], self.past)
         self.picked.append((blocks, scores))
         view = self.past.view(Choice.same(blocks, self.past.layers))
-        self.check(view, q.shape[2])
+        self.check(view)
         return view.layer(layer)
 
     @property

@@ -188,7 +188,8 @@ class Runner:
 
     def pick(self, memory: Memory, past: Past, prompt: Prompt, mode: Mode) -> Choice:
         """One pass over the question's text in which each layer picks its blocks (ReKV)."""
-        plan = PickPass(memory, past, mode, self._check_view)
+        longest = max(len(prompt.ids), len(prompt.text))  # the prompt will be read over what is picked
+        plan = PickPass(memory, past, mode, lambda view: self._check_view(view, longest))
         with self.running():
             self._forward(self.backbone.embed_ids(prompt.text[None]), plan)
         return plan.choice
