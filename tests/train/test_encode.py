@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerFast
 import weavetime as wt
 from reference import CLOSING, OPENING, SINK, VISUAL, Block, positions, time_prompt
 from tiny import SPECIAL, TRAINED, engine, host, shared, shown, tokenizer
-from weavetime.backbones.base import resized
+from weavetime.backbones.values import resized
 from weavetime.config import Decoding
 from weavetime.train.encode import ANSWER, RECONSTRUCTION, Encoded, Step, Turn, encode
 from weavetime.train.samples import Batch, collate, inputs_embeds

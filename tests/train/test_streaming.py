@@ -10,7 +10,7 @@ import torch
 
 import weavetime as wt
 from weavetime.backbones.attach import switched
-from weavetime.backbones.base import Prompt
+from weavetime.backbones.values import Prompt
 from weavetime.ops import coarse, late_interaction, question_vectors
 from weavetime.train.world_losses import Seen, WorldLosses
 from weavetime.train.worlds import ANSWER, WorldBatch, WorldMaker, WorldSettings

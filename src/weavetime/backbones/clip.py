@@ -15,7 +15,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from ..errors import ModelError
-from .base import Backbone, Grid
+from .base import Backbone
+from .values import Grid
 from .weights import weight_shapes
 
 # openai/clip-vit-large-patch14, and -336 with another size of picture.

@@ -15,9 +15,9 @@ from torch import Tensor
 from ..config import StarSizes
 from ..errors import ModelError
 from ..types import Frame
-from .base import Grid, Strings
 from .clip import CLIP_LARGE, OriginalLlava
 from .family import TESTED, Published
+from .values import Grid, Strings
 
 
 class FlashVStream(OriginalLlava):

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from .base import NEWLINE, Backbone, Grid, Strings
+from .base import Backbone
 from .family import Published
+from .values import NEWLINE, Grid, Strings
 
 
 def _size(hidden: int, inner: int, layers: int, heads: int, kv_heads: int, vocabulary: int) -> Any:

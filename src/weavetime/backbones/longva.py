@@ -10,9 +10,9 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from .base import Grid, Strings
 from .clip import CLIP_LARGE, OriginalLlava
 from .family import Published
+from .values import Grid, Strings
 
 
 class LongVA(OriginalLlava):

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from ..errors import VideoError
-from .base import Backbone, Grid, Strings
+from .base import Backbone
 from .family import TESTED, Published
+from .values import Grid, Strings
 
 # qwen-vl-utils caps a video's frame at 768 tokens; the limits in a checkpoint are for images, or for whole videos.
 FRAME_TOKENS = 768

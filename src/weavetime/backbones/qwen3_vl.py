@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from ..types import Frame
-from .base import Grid, Strings
 from .family import Published
 from .qwen2_5_vl import QUESTION, TURN
 from .qwen2_vl import Qwen2VL
+from .values import Grid, Strings
 
 
 def _size(hidden: int, inner: int, layers: int, heads: int, tower: dict[str, Any]) -> Any:

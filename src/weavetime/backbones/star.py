@@ -11,7 +11,7 @@ from ..config import StarSizes
 from ..types import Frame
 
 if TYPE_CHECKING:
-    from .base import Grid
+    from .values import Grid
 
 
 class StarSource(Protocol):

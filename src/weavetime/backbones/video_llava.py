@@ -6,9 +6,9 @@ from typing import Any
 
 from torch import Tensor
 
-from .base import Grid, Strings
 from .clip import CLIP_LARGE, ClipBackbone
 from .family import Published
+from .values import Grid, Strings
 
 
 class VideoLlava(ClipBackbone):

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..backbones import Backbone, Grid
-from ..backbones.base import resized
+from ..backbones.values import resized
 from ..ops import place, text_positions
 from ..types import Frame
 from .losses import IGNORED

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ..backbones import Backbone
-from ..backbones.base import NEWLINE
+from ..backbones.values import NEWLINE
 from ..world import Atlas, Renderer, Script
 from .streaming import Places, Shape, StreamPass, compiled
 from .worlds import AHEAD, ANSWER, RECONSTRUCTION, WorldBatch, names
