@@ -334,3 +334,17 @@ def test_it_must_fit_the_models_positions() -> None:
     with pytest.raises(CapacityError, match="STAR's 681 tokens"):
         stream.ask(QUESTION)
     assert stream.ask(QUESTION, mode="blind").evidence.times == ()
+
+
+def test_the_bench_shows_both_beside_ours() -> None:
+    from weavetime.bench.run import Setting, fitted
+    from weavetime.bench.star import star_rows
+
+    setting = fitted(engine(), Setting(questions=1, calls=(8,)))
+    assert (setting.window, setting.k) == (engine().backbone.default_window,) * 2  # 4096 positions, an eighth for text
+    rows = {row.name: row for row in star_rows(engine(), setting, torch.device("cpu"), QUESTION)}
+    parts = ("encode, 8 a call", "first token, new", "first token, again", "held: star", "held: encoded")
+    assert list(rows) == [f"{memory}: {part}" for memory in ("star", "star-fixed") for part in parts]
+    assert all(row.value > 0 for row in rows.values())
+    assert rows["star: held: star"].value == rows["star-fixed: held: star"].value
+    assert list(star_rows(shared("qwen2_vl", False), setting, torch.device("cpu"), QUESTION)) == []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from statistics import median
 from typing import Any
 
@@ -13,13 +13,14 @@ import torch
 import transformers
 
 from ..config import Decoding
-from ..focus import WeaveTime, Window
+from ..focus import ReKV, WeaveTime, Window
 from ..loading import Engine
 from ..memory import Memory
 from ..stream import Stream
 from ..types import Frame
 from .limits import Limits, measure, seconds, synchronise
 from .shapes import make
+from .star import star_rows
 
 QUESTION = "what was on the table before the red cup came and where did it stand then ? " * 2
 FRAME = (360, 640)
@@ -27,7 +28,10 @@ FRAME = (360, 640)
 
 @dataclass(frozen=True)
 class Setting:
-    """One run. blocks: history before questions are asked. k: blocks recalled."""
+    """One run. blocks: history before questions are asked. k: blocks recalled.
+
+    Where a model's positions hold fewer, window and k are as many as fit with an eighth left for text.
+    """
 
     shape: str = "mini"
     device: str | None = None
@@ -86,7 +90,7 @@ class Costs:
         attended = self.tokens * (window + 0.5) + memory.sink.tokens
         per_pair = 4 * backbone.heads * backbone.head_dim * self.cells.layers
         patches = _patches(engine)
-        self.frame = 2 * self.text * self.tokens + per_pair * attended * self.tokens + 2 * _count(vision) * patches
+        self.step = 2 * self.text * self.tokens + per_pair * attended * self.tokens + 2 * _count(vision) * patches
 
     def blocks(self, count: int) -> int:
         """Bytes of so many blocks."""
@@ -114,6 +118,7 @@ def bench(setting: Setting, say: Callable[[str], None] = lambda text: None) -> d
         torch.cuda.reset_peak_memory_stats(device)
     say(f"making {setting.shape}")
     engine = make(setting.shape, device, time_prompts=setting.time_prompts)
+    setting = fitted(engine, setting)
     rows = list(_rows(engine, device, setting, limits, say))
     return {
         "setting": asdict(setting),
@@ -124,6 +129,12 @@ def bench(setting: Setting, say: Callable[[str], None] = lambda text: None) -> d
     }
 
 
+def fitted(engine: Engine, setting: Setting) -> Setting:
+    """With a window and a k that fit the model's positions."""
+    most = max(1, engine.backbone.largest_window(engine.backbone.grid(*FRAME), 1 / 8))
+    return replace(setting, window=min(setting.window, most), k=min(setting.k, most))
+
+
 def _rows(
     engine: Engine, device: torch.device, setting: Setting, limits: Limits, say: Callable[[str], None]
 ) -> Iterator[Row]:
@@ -132,11 +143,11 @@ def _rows(
     say("filling the window")
     stream.feed(feed.take(setting.window + max(setting.calls)))
     costs = Costs(engine, stream.memory, setting.window)
-    limit = limits.matrix / costs.frame
+    limit = engine.backbone.frames_per_step * limits.matrix / costs.step
     yield Row("vision", 16 / seconds(_vision(engine, feed.take(16)), device), "frames/s")
     for call in setting.calls:
         say(f"encoding, {call} a call")
-        rate = _encode(stream, feed, call, device)
+        rate = encode_rate(stream, feed, call, device)
         yield Row(f"encode, {call} a call", rate, "frames/s", limit)
     say(f"filling to {setting.blocks} blocks")
     while len(stream) < setting.blocks:
@@ -144,6 +155,7 @@ def _rows(
     say("asking")
     yield from _questions(stream, setting, limits, costs)
     yield from _memory(stream, device)
+    yield from star_rows(engine, setting, device, QUESTION)
 
 
 def _vision(engine: Engine, frames: list[Frame]) -> Callable[[], Any]:
@@ -156,7 +168,9 @@ def _vision(engine: Engine, frames: list[Frame]) -> Callable[[], Any]:
     return run
 
 
-def _encode(stream: Stream, feed: Feed, call: int, device: torch.device) -> float:
+def encode_rate(stream: Stream, feed: Feed, call: int, device: torch.device) -> float:
+    """Frames a second, `call` of them at a time."""
+
     def run() -> None:
         for frame in _chunks(feed.take(max(call, 16)), call):
             stream.feed(frame)
@@ -172,7 +186,7 @@ def _chunks(frames: list[Frame], size: int) -> Iterator[list[Frame]]:
 def _questions(stream: Stream, setting: Setting, limits: Limits, costs: Costs) -> Iterator[Row]:
     memory, weights = stream.memory, costs.weights / limits.memory
     one, many = Decoding(max_tokens=1), Decoding(max_tokens=setting.tokens)
-    always = WeaveTime(k=setting.k, delta=0.0)
+    always, rekv = WeaveTime(k=setting.k, delta=0.0), ReKV(k=setting.k)
 
     def ask(mode: Any, decoding: Decoding, *, cold: bool = False) -> float:
         if cold:
@@ -180,7 +194,7 @@ def _questions(stream: Stream, setting: Setting, limits: Limits, costs: Costs) -
         synchronise(memory.cells.devices[0])
         start = time.perf_counter()
         answer = stream.ask(QUESTION, mode=mode, decoding=decoding)
-        assert answer.recalled == (mode is always)
+        assert answer.recalled != isinstance(mode, Window)
         return time.perf_counter() - start
 
     def typical(mode: Any, decoding: Decoding, *, cold: bool = False) -> float:
@@ -193,6 +207,9 @@ def _questions(stream: Stream, setting: Setting, limits: Limits, costs: Costs) -
     upload = travels / limits.upload if limits.upload else 0.0
     yield Row("first token, recall cold", typical(always, one, cold=True) * 1e3, "ms", (2 * weights + upload) * 1e3)
     yield Row("first token, recall warm", typical(always, one) * 1e3, "ms", 2 * weights * 1e3)
+    fetch = costs.blocks(setting.k) / limits.upload if limits.upload else 0.0
+    yield Row("first token, rekv cold", typical(rekv, one, cold=True) * 1e3, "ms", (2 * weights + fetch) * 1e3)
+    yield Row("first token, rekv warm", typical(rekv, one) * 1e3, "ms", 2 * weights * 1e3)
     read = costs.weights + costs.blocks(setting.window)
     whole = typical(Window(), many)
     spoken = len(stream.ask(QUESTION, mode=Window(), decoding=many).tokens)
