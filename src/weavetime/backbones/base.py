@@ -187,7 +187,7 @@ class Backbone(Text, ABC):
         pictures = self._pictures(frames, grid)
         visual = self.features(pictures, grid)
         prefixes = [self.encode(self.step_text(group, fps) + self.opening) if self.wraps else [] for group in groups]
-        firsts = [self._first(p[0], g[0], fps) for p, g in zip(pictures, groups, strict=True)] if size > 1 else []
+        firsts = self._kept(pictures[:, 0], [g[0] for g in groups], fps) if size > 1 else []
         cuts = [i for i in range(1, len(groups)) if len(prefixes[i]) != len(prefixes[i - 1])]
         found = []
         for a, b in pairwise([0, *cuts, len(groups)]):
@@ -219,10 +219,10 @@ class Backbone(Text, ABC):
 
     def kept(self, frame: Frame, grid: Grid, fps: float) -> Frame:
         """A frame as it waits for its partner: resized, its end said, on the host."""
-        return self._first(resized([frame], grid, self.vision_device)[0], frame, fps)
+        return self._kept(resized([frame], grid, self.vision_device), [frame], fps)[0]
 
     @staticmethod
-    def _first(picture: Tensor, frame: Frame, fps: float) -> Frame:
-        """picture: (3, height, width), whole numbers."""
-        pixels = picture.permute(1, 2, 0).to(torch.uint8).cpu().contiguous()
-        return Frame(pixels, float(frame.time), end_of(frame, fps))
+    def _kept(pictures: Tensor, frames: Sequence[Frame], fps: float) -> list[Frame]:
+        """pictures: (frames, 3, height, width), whole numbers."""
+        pixels = pictures.permute(0, 2, 3, 1).to(torch.uint8).cpu().contiguous()
+        return [Frame(p, float(f.time), end_of(f, fps)) for p, f in zip(pixels, frames, strict=True)]
