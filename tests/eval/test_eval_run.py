@@ -230,6 +230,7 @@ def test_questions_in_turns(engine: wt.Engine, root: Path) -> None:
         "together": [9, 10],
         "middle": [8],
     }
+    assert {row.seen for row in found if row.id == "together"} == {10.0}
     with engine.stream(window=None) as stream:
         stream.feed([f for f in wt.open_video(root / "videos/one.mp4") if 7.5 < f.time <= 9])
         example = next(e for e in examples if e.id == "together")
@@ -396,3 +397,21 @@ class Cups:
 
 def from_lines(root: Path, said: dict[str, Any]) -> list[Row]:
     return [Row.graded(Open(), e, "window", said[e.id]) for e in Open().examples(root) if e.id in said]
+
+
+class Hasty(Polled):
+    """The same, over after the first turn."""
+
+    name = "hasty"
+
+    def converse(self, example: Example, ask: Ask) -> tuple[Any, Answer]:
+        assert example.at is not None
+        answer = ask(self.question(example), example.at, self.decoding(example))
+        return [(example.at, answer.text)], answer
+
+
+def test_a_row_says_what_was_seen_by_its_last_turn(engine: wt.Engine, root: Path) -> None:
+    benchmark = Hasty()
+    examples = [replace(e, at=8.5) for e in benchmark.examples(root) if e.id == "together"]
+    found = list(measure(engine, Run(benchmark, root, examples, CONFIG, ("window", "last:2", "blind"))))
+    assert [(row.span, row.seen) for row in found] == [((0, 10), 8.0)] * 3

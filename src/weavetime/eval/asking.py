@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
 from ..config import Decoding
@@ -92,7 +92,10 @@ class Asker:
             found = self.run.benchmark.converse(example, ask)
         except QuestionError as e:
             return self._problem(example, e)
-        return None if found is None else self._row(example, found[0], found[1], read)
+        if found is None:
+            return None
+        response, last = found
+        return replace(self._row(example, response, last, read), seen=self.feed.newest(last.at))  # may end early
 
     def _once(self, examples: Sequence[Example], decoding: Decoding) -> Iterator[Row]:
         questions = [self.run.benchmark.question(e) for e in examples]
@@ -136,7 +139,7 @@ class Asker:
     def _row(self, example: Example, response: Any, answer: Answer, read: Read) -> Row:
         timings = {k: round(v, 6) for k, v in answer.timings.items()}
         came: dict[str, Any] = {"gate": answer.gate, "recalled": answer.recalled, "read": read, "timings": timings}
-        return Row.graded(self.run.benchmark, example, label(self.mode), response, seen=self.feed.newest, **came)
+        return Row.graded(self.run.benchmark, example, label(self.mode), response, seen=self.feed.newest(), **came)
 
     def _problem(self, example: Example, error: QuestionError) -> Row:
         return Row.graded(self.run.benchmark, example, label(self.mode), None, problem=str(error))

@@ -74,10 +74,12 @@ class Feed:
         self.recent: deque[Frame] = deque(maxlen=keep)
         self._waiting: Sequence[Frame] = ()
 
-    @property
-    def newest(self) -> float | None:
-        """Time of the newest frame that went in, seconds."""
-        return self.stream.memory.newest
+    def newest(self, moment: float = math.inf) -> float | None:
+        """Time of the newest frame that went in, seconds; of those that were there at a moment."""
+        last = self.stream.memory.newest
+        if last is None or last <= moment:
+            return last
+        return max((t for t in self.stream.memory.table.whole if t <= moment), default=None)
 
     def upto(self, end: float) -> None:
         """Feed every frame whose time is at most `end`, seconds."""
