@@ -209,6 +209,13 @@ def test_a_question_that_steers_the_model(command: Command, tmp_path: Path) -> N
     assert "1 × one.mp4: the text holds <|im_end|>" in said
 
 
+def test_a_question_too_long_stops_the_run_and_says_where(command: Command, tmp_path: Path) -> None:
+    entries = [choice(1, "EPM", 3, "two.mp4"), choice(2, "EPM", 3, question="x " * 50_000)]
+    out = tmp_path / "rows.jsonl"
+    refused(ask(command, write(tmp_path / "data", entries), out), "one.mp4: ", "positions")
+    assert out.read_text().count("\n") == 1 + len(ROW)  # what came before is kept
+
+
 # Results files
 
 

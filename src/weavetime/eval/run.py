@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..backbones.identity import fingerprint
 from ..config import StreamConfig
-from ..errors import DataError, ModeError, VideoError
+from ..errors import CapacityError, DataError, ModeError, NumericsError, VideoError
 from ..focus import Mode
 from ..types import Frame
 from .asking import Asker, check_mode, kept, label
@@ -149,6 +149,8 @@ def answered(engine: Engine, run: Run, group: Group, on_fed: Fed = lambda n: Non
             for name in run.names:
                 if (example.id, name) in group.missing - given:
                     yield Row.graded(run.benchmark, example, name, None, problem=str(e))
+    except (CapacityError, NumericsError) as e:  # of the model and the settings: no row may hide it
+        raise type(e)(f"{group.video}: {e}") from e
 
 
 def _answers(engine: Engine, run: Run, group: Group, on_fed: Fed) -> Iterator[Row]:
