@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,10 @@ from safetensors.torch import load_file, save_file
 
 import weavetime as wt
 from reference import Reference
-from tiny import engine, features, host, look, preprocessor, shared, shown, times, tokenizer, unstopped
+from tiny import engine, features, host, look, preprocessor, shared, shown, tokenizer, unstopped
 from weavetime.backbones import Grid
 from weavetime.ops import Timeline, place
+from weavetime.train.encode import Step, Turn, encode
 from weavetime.types import Choice
 
 FAMILY = "qwen2_5_vl"
@@ -145,6 +147,22 @@ def test_the_newest_second_is_near_however_long_the_stream_is() -> None:
         assert look(stream, QUESTION, mode=mode).draft.view.end <= 60 + len(stream.runner.backbone.sink[0]) + 5
 
 
+@pytest.mark.parametrize("segments", [True, False])
+def test_a_training_sample_stands_as_the_stream_does(segments: bool) -> None:
+    backbone, seen = shared(FAMILY, segments).backbone, (0.0, 1.5, 4.0, 100.0)
+    frames = [wt.Frame(f.pixels, t) for f, t in zip(shown(FAMILY, 4), seen, strict=True)]
+    steps = [Step((f,), f.time, f.time + 1) for f in frames]
+    found = encode(backbone, steps, range(4), [Turn(QUESTION, "A cup.")])
+    stream = shared(FAMILY, segments).stream(fps=2.0)
+    stream.feed([replace(f, until=f.time + 1) for f in frames])
+    memory, sink = stream.memory, len(backbone.sink[0])
+    placed = memory.place(memory.table.layouts, memory.table.times, sink)
+    assert torch.equal(found.positions[:, sink : sink + placed.positions.shape[1]], placed.positions)
+    assert int(found.positions[0, sink + placed.positions.shape[1]]) == placed.end
+    if not segments:
+        assert placed.starts == (0, 3, 8, 200)
+
+
 # Its published format
 
 
@@ -244,9 +262,3 @@ def test_grid_of_the_published_preprocessor(size: tuple[int, int], pixels: tuple
     grid = made.backbone.grid(*size)
     assert (grid.height, grid.width) == pixels
     assert grid.tokens == pixels[0] * pixels[1] // 28**2 <= 768
-
-
-def test_times_helper_matches_the_stream() -> None:
-    stream = shared(FAMILY, False).stream()
-    stream.feed(shown(FAMILY, 3))
-    assert list(zip(stream.memory.table.times, stream.memory.table.ends, strict=True)) == times(shown(FAMILY, 3))

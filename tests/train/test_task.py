@@ -178,6 +178,11 @@ def samples_task(folder: Path, family: str, videos: Path, **more: Any) -> Sample
     return task
 
 
+def test_a_family_of_pairs_is_only_run(videos: Path, tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="qwen3_vl cannot be trained here yet"):
+        make_task(read_recipe(written(tmp_path, "qwen3_vl", videos)))
+
+
 @pytest.mark.parametrize("family", tiny.TRAINED)
 def test_a_batch_of_nothing_reaches_every_trained_weight(family: str, videos: Path, tmp_path: Path) -> None:
     """Processes that share a model wait for each other's gradients: none may stay away."""

@@ -118,8 +118,9 @@ def ask_again(engine: Engine, run: Run, name: str) -> Again:
             if row.problem:
                 raise DataError(f"{name} cannot be asked: {row.problem}")
             stream = asker.streams[name]
-            blocks = list(zip(stream.memory.table.times, stream.memory.table.ends, strict=True))
-            pictures = {t: album.pictures[t] for t in stream.memory.table.times}
+            memory = stream.memory
+            blocks = list(zip(memory.times, [*memory.table.ends, memory.now], strict=False))
+            pictures = {t: album.pictures[t] for t in memory.times}
             delta = _delta(run.modes[0], stream)
             return Again(row, asker.answers[name], stream.config.window, delta, blocks, pictures)
     raise AssertionError("a group's moments hold its questions")
