@@ -47,8 +47,9 @@ class Qwen2VL(Backbone):
             return super().host_config(folder, config)
         from transformers import Qwen2VLConfig
 
-        own = {k: v for k, v in config.items() if not k.startswith("flash_memory")}
-        return Qwen2VLConfig.from_dict({**own, "model_type": cls.family})
+        vision = {k: v for k, v in config.get("vision_config", {}).items() if k != "flash_memory_config"}
+        own = {**config, "model_type": cls.family, "vision_config": {**vision, "model_type": cls.family}}
+        return Qwen2VLConfig.from_dict(own)
 
     @property
     def vision(self) -> Any:
