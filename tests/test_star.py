@@ -278,7 +278,7 @@ def test_the_past_is_refused() -> None:
 def test_modes_that_choose_blocks_are_refused(mode: str) -> None:
     stream = engine().stream(memory="star-fixed")
     stream.feed(clip(2))
-    with pytest.raises(ModeError, match="memory='star-fixed' has none: use weavetime or blind"):
+    with pytest.raises(ModeError, match="memory='star-fixed' has none: use weavetime or blind, or memory='blocks'"):
         stream.ask(QUESTION, mode=mode)
 
 

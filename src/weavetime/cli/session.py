@@ -79,6 +79,9 @@ def check_at(at: float | None) -> None:
 
 def check_mode(stream: Stream, mode: Mode) -> None:
     """Refuse a mode that this stream's settings rule out, before an hour of frames went in."""
+    from ..engine import check_mode as check
+
+    check(stream.config, mode)
     if mode.name == "full":
         mode.first(stream.memory.index())
 

@@ -124,7 +124,7 @@ def answer_view(answer: Answer, mode: Mode, stream: Stream, options: Sequence[st
     lines.add_row("gate", gate_line(answer, threshold(mode, stream)))
     lines.add_row("read", read_line(answer))
     lines.add_row("evidence", evidence_line(answer, 1 / stream.config.fps))
-    lines.add_row("as of", f"{answer.at:g} s, {len(stream)} frames remembered")
+    lines.add_row("as of", f"{answer.at:g} s, {stream.memory.frames} frames remembered")
     lines.add_row("time", timing_line(answer))
     lines.add_row("memory", memory_line(stream.memory.tiers))
     if record.trained is False:
@@ -155,7 +155,7 @@ def answer_record(answer: Answer, mode: Mode, stream: Stream) -> dict[str, Any]:
         **answer.to_dict(),
         "settings": asdict(mode),  # type: ignore[call-overload]
         "threshold": threshold(mode, stream),
-        "frames": len(stream),
+        "frames": stream.memory.frames,
         "now": stream.now,
         "memory": {"tiers": stream.memory.tiers, "nbytes": stream.memory.nbytes},
     }

@@ -3,6 +3,6 @@
 from .decode import check_decoding
 from .prefill import Draft
 from .runner import Runner
-from .star import observe, recollect
+from .star import check_mode, observe, recollect
 
-__all__ = ["Draft", "Runner", "check_decoding", "observe", "recollect"]
+__all__ = ["Draft", "Runner", "check_decoding", "check_mode", "observe", "recollect"]

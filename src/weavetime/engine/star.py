@@ -53,11 +53,7 @@ def recollect(runner: Runner, memory: StarMemory, at: float | None, mode: Mode) 
 
     Raises QuestionError where the time asked about is past or there is no frame, ModeError for other modes.
     """
-    if mode.name not in MODES:
-        raise ModeError(
-            f"mode {mode.name} chooses among blocks, and memory={memory.config.memory!r} has none: use "
-            f"{' or '.join(MODES)}, or open the stream with memory='blocks'"
-        )
+    check_mode(memory.config, mode)
     past = memory.index(at)
     if mode.name == "blind":
         return past
@@ -66,6 +62,15 @@ def recollect(runner: Runner, memory: StarMemory, at: float | None, mode: Mode) 
     if memory.encoded is None:
         memory.encoded = _encoded(runner, memory)
     return past.joined(memory.encoded)
+
+
+def check_mode(config: StreamConfig, mode: Mode) -> None:
+    """Refuse a mode that needs blocks on a stream that has none. Raises ModeError."""
+    if config.memory != "blocks" and mode.name not in MODES:
+        raise ModeError(
+            f"mode {mode.name} chooses among blocks, and memory={config.memory!r} has none: use "
+            f"{' or '.join(MODES)}, or memory='blocks'"
+        )
 
 
 def _encoded(runner: Runner, memory: StarMemory) -> Provisional:

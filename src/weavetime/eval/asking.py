@@ -13,7 +13,8 @@ from contextlib import contextmanager
 from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
-from ..config import Decoding
+from ..config import Decoding, StreamConfig
+from ..engine import check_mode as check_blocks
 from ..errors import ModeError, QuestionError
 from ..focus import Chosen, Mode, parse_mode
 from ..types import Answer, Question
@@ -29,12 +30,16 @@ if TYPE_CHECKING:
 ORACLE, LAST = "oracle", "last"
 
 
-def check_mode(mode: str | Mode, window: int | None) -> None:
-    """Refuse what is neither a mode nor a baseline, and `full` on a stream with a window. Raises ModeError."""
-    if mode == ORACLE or last_frames(mode):
+def check_mode(mode: str | Mode, config: StreamConfig) -> None:
+    """Refuse what is neither a mode nor a baseline, and what streams of these settings rule out. Raises ModeError."""
+    if last_frames(mode):
         return
-    if parse_mode(mode).name == "full" and window is not None:
-        raise ModeError(f"full reads every block, and these streams have a window of {window}: use a window of none")
+    value = Chosen((0.0,)) if mode == ORACLE else parse_mode(mode)
+    check_blocks(config, value)
+    if value.name == "full" and config.window is not None:
+        raise ModeError(
+            f"full reads every block, and these streams have a window of {config.window}: use a window of none"
+        )
 
 
 def last_frames(mode: str | Mode) -> int:
@@ -132,7 +137,7 @@ class Asker:
         if not n:
             yield self.feed.stream
             return
-        with self.engine.stream(self.run.config, window=None) as fresh:
+        with self.engine.stream(self.run.config, window=None, memory="blocks") as fresh:
             fresh.feed([frame for frame in self.feed.recent if frame.time <= moment][-n:])
             yield fresh
 

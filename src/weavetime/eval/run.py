@@ -51,7 +51,7 @@ class Run:
         if not self.modes:
             raise ModeError("name at least one mode")
         for mode in self.modes:
-            check_mode(mode, self.config.window)
+            check_mode(mode, self.config)
         if len({*map(label, self.modes)}) != len(self.modes):
             twice = next(name for i, name in enumerate(self.names) if name in self.names[:i])
             raise ModeError(f"the mode {twice} was named twice: leave one out")

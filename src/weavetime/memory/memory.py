@@ -143,6 +143,11 @@ class Memory:
         return [*self.table.times, *([self.odd.time] if self.odd else [])]
 
     @property
+    def frames(self) -> int:
+        """How many frames went in: one a block, two where it has a first."""
+        return len(self.table) + len(self.firsts)
+
+    @property
     def newest(self) -> float | None:
         """Time of the newest frame, seconds."""
         return self.odd.time if self.odd else self.table.whole[-1] if len(self.table) else None

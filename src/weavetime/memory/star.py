@@ -180,6 +180,16 @@ class StarMemory(Memory):
         return {**super().tiers, "star": star, "encoded": sum(t.nbytes for t in encoded)}
 
     @property
+    def frames(self) -> int:
+        """How many frames went in."""
+        return 0 if self.star is None else self.star.frames
+
+    @property
+    def times(self) -> list[float]:
+        """No moment can be read by its time."""
+        return []
+
+    @property
     def newest(self) -> float | None:
         """Time of the newest frame, seconds."""
         return None if self.seen is None else self.seen[0]
