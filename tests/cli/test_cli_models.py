@@ -10,6 +10,8 @@ import pytest
 import torch
 from cli_process import Ran
 
+from published import publish
+from tiny import untouched
 from weavetime.backbones import families
 
 Call = Callable[..., Ran]
@@ -66,6 +68,27 @@ def test_every_family_is_told_with_its_licence_and_how_it_was_tested(
         assert str(entry["family"]) in words
         assert f"{entry['largest_window']:,}" in words
     assert "485GB" in words
+
+
+def test_a_model_of_few_positions_is_asked_about_fewer_blocks(call: Call, clip: Path, tmp_path: Path) -> None:
+    """Its window and its k are smaller by default; what was said is done, or refused with what fits."""
+    folder = publish(tmp_path / "model", "video_llava", untouched("video_llava"))
+    said = json.loads((folder / "config.json").read_text())
+    said["text_config"]["max_position_embeddings"] = 500
+    (folder / "config.json").write_text(json.dumps(said))
+    asked = ("ask", clip, "Why?", "--model", folder, "--fps", "10", "--delta", "0", "--max-tokens", "3", "--json")
+    ran = call(*asked)
+    assert ran.code == 0, ran.err
+    found = json.loads(ran.out)
+    assert found["stream"]["window"] == 24  # seven eighths of 500, less the sink, at 17 tokens a block, less the step
+    assert found["recalled"]
+    assert len(found["evidence"]["blocks"][0]) == 24
+    wide = call(*asked, "--k", "40")
+    assert (wide.code, wide.out) == (1, "")
+    assert "at most 28 blocks fit" in wide.err
+    wide = call(*asked, "--window", "40")
+    assert wide.code == 1
+    assert "at most 28 blocks do" in wide.err
 
 
 def test_convert_warns_first_and_says_where(call: Call, tmp_path: Path) -> None:

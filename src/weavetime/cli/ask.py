@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -69,11 +69,12 @@ def ask(
     window: opt.Window = None,
     batch: opt.Batch = STREAM.batch,
     cache: opt.Cache = STREAM.cache,
+    memory: opt.Memory = STREAM.memory,
     timeout: opt.Timeout = None,
     as_json: opt.Json = False,
 ) -> None:
     """Ask a question about a video, and see the answer with its evidence."""
-    settings = opt.stream_settings(fps, window, batch, cache)
+    settings = opt.stream_settings(fps, window, batch, cache) | {"memory": memory}
     check_at(at)
     turns = opt.read_history(history)
     decoding = Decoding(max_tokens=max_tokens, temperature=temperature, top_p=top_p, seed=seed)
@@ -81,6 +82,7 @@ def ask(
     with _open(asking, fps, timeout) as video:
         choice = ModelChoice(model, adapter, time_prompts, dtype, device, device_map)
         engine = load_engine(choice)
+        asking = replace(asking, mode=opt.fitted(asking.mode, mode, k, engine.backbone.default_window))
         _answer(engine, choice, asking, video, settings, as_json=as_json)
 
 

@@ -70,6 +70,14 @@ Window = Annotated[
 ]
 Batch = Annotated[int, typer.Option(help="Frames encoded per call.", rich_help_panel=_STREAM)]
 Cache = Annotated[int, typer.Option(help="Recalled blocks kept on the device, per layer.", rich_help_panel=_STREAM)]
+Memory = Annotated[
+    str,
+    typer.Option(
+        metavar="KIND",
+        help=f"{', '.join(STREAM.MEMORIES)}: Flash-VStream can answer from its own memory, STAR.",
+        rich_help_panel=_STREAM,
+    ),
+]
 Timeout = Annotated[
     float | None,
     typer.Option(help="Seconds of silence after which an address is given up.", rich_help_panel=_STREAM),
@@ -144,6 +152,13 @@ def mode_value(name: str, k: int | None, delta: float | None) -> Mode:
     if missing := [key for key in said if key not in {f.name for f in fields(mode)}]:  # type: ignore[arg-type]
         raise ModeError(f"mode {name} has no {' and no '.join(missing)}: leave out --{' and --'.join(missing)}")
     return replace(mode, **said)  # type: ignore[type-var]
+
+
+def fitted(mode: Mode, name: str, k: int | None, most: int) -> Mode:
+    """The mode with at most `most` blocks, for a model of few positions; what --k or its name says stays."""
+    if k is not None or ":" in name or getattr(mode, "k", 0) <= most:
+        return mode
+    return replace(mode, k=most)  # type: ignore[type-var]
 
 
 def read_history(path: Path | None) -> tuple[tuple[str, str], ...]:
