@@ -126,6 +126,7 @@ def given(
     window: opt.Window = None,
     batch: opt.Batch = STREAM.batch,
     visual_only: Annotated[bool, typer.Option(help="Score blocks by their pictures alone.")] = False,
+    memory: opt.Memory = STREAM.memory,
     variant: Variants = None,
     limit: Annotated[int | None, typer.Option(min=1, help="The first N questions.", show_default=False)] = None,
     partial: Partial = False,
@@ -148,7 +149,7 @@ def given(
     benchmark = load(str(ctx.info_name), **variants(variant))
     modes = modes_of([*mode, *(BASELINES if baselines else ())], k, delta)
     examples = benchmark.examples(data, partial=partial)[:limit]
-    settings = opt.stream_settings(fps, window, batch, STREAM.cache) | {"visual_only": visual_only}
+    settings = opt.stream_settings(fps, window, batch, STREAM.cache) | {"visual_only": visual_only, "memory": memory}
     choice = ModelChoice(model, adapter, time_prompts, dtype, device, device_map)
     out = out or Path("results") / f"{benchmark.name}.{Path(model).name}.jsonl"
     said = {"limit": limit, "partial": partial}
@@ -319,6 +320,7 @@ def streamworld(
     ] = None,
     as_open: Annotated[bool, typer.Option("--open", help="Short answers in place of options.")] = False,
     visual_only: Annotated[bool, typer.Option(help="Score blocks by their pictures alone.")] = False,
+    memory: opt.Memory = STREAM.memory,
     size: Annotated[int | None, typer.Option(help="Pixels across and down.")] = None,
     batch: Annotated[int, typer.Option(help="Frames encoded per call.")] = 64,
     ray: Ray = None,
@@ -344,7 +346,7 @@ def streamworld(
     }
     benchmark = load("streamworld", **{key: value for key, value in said.items() if value is not None})
     modes = modes_of([*mode, *(BASELINES if baselines else ())], k, delta)
-    settings = opt.stream_settings(1.0, window, batch, STREAM.cache) | {"visual_only": visual_only}
+    settings = opt.stream_settings(1.0, window, batch, STREAM.cache) | {"visual_only": visual_only, "memory": memory}
     choice = ModelChoice(model, adapter, time_prompts, dtype, device, device_map)
     examples, cluster = benchmark.examples("."), _cluster(ray, workers)
     rows = measured(choice, benchmark, Path(), examples, settings, modes, out, cluster=cluster)
