@@ -106,7 +106,7 @@ def log(output: Path) -> list[dict[str, float]]:
     return json.loads((output / "trainer_state.json").read_text())["log_history"]
 
 
-@pytest.mark.parametrize("family", tiny.TRAINED)
+@pytest.mark.parametrize("family", [*tiny.TRAINED, "longva"])
 def test_from_videos_to_an_adapter(
     family: str, videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -143,7 +143,7 @@ def test_from_videos_to_an_adapter(
         stream.ask("First?")
 
 
-@pytest.mark.parametrize("family", tiny.TRAINED)
+@pytest.mark.parametrize("family", [*tiny.TRAINED, *tiny.CLIP])
 @pytest.mark.parametrize("time_prompts", [True, False], ids=["segments", "one_video"])
 def test_losses_are_the_plain_hosts(family: str, time_prompts: bool, videos: Path, tmp_path: Path) -> None:
     """A batch of samples of different lengths against each alone, all logits, no padding and no pieces."""

@@ -14,6 +14,7 @@ from torch.utils.data import Dataset
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 import tiny
+from published import publish
 from weavetime.train.losses import token_losses
 from weavetime.train.recipe import Lora, Optimiser, Recipe, Running, Tuning
 from weavetime.train.task import Size, Term
@@ -28,6 +29,8 @@ def save_model(folder: Path, family: str, *, seed: int = 0) -> Path:
         with torch.no_grad():
             for p in model.parameters():
                 p.mul_(1 + 0.1 * torch.randn_like(p))
+    if family in tiny.CLIP:
+        return publish(folder, family, model)
     model.save_pretrained(folder)
     tiny.tokenizer().save_pretrained(folder)
     (folder / "preprocessor_config.json").write_text(json.dumps(tiny.preprocessor(family)))
