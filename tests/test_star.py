@@ -187,7 +187,7 @@ def logits(stream: wt.Stream) -> Tensor:
 @pytest.mark.parametrize("count", [1, 10, 40])
 def test_answers_are_the_hosts_own(count: int, memory: str) -> None:
     shown = clip(count)
-    stream = engine().stream(memory=memory, seed=5, batch=7)
+    stream = engine().stream(memory=memory, star_seed=5, batch=7)
     assert stream.feed(shown) == count
     slow = reference(seen(shown), fixed=memory == "star-fixed", seed=5)
     expected = host_logits(torch.from_numpy(slow.tokens()).float())
@@ -289,8 +289,8 @@ def test_what_cannot_have_it() -> None:
         engine(time_prompts=True).stream(memory="star")
     with pytest.raises(StreamError, match="memory is one of blocks, star, star-fixed, got 'moon'"):
         engine().stream(memory="moon")
-    with pytest.raises(StreamError, match="seed must be a whole number from 0"):
-        engine().stream(memory="star", seed=-1)
+    with pytest.raises(StreamError, match="star_seed must be a whole number from 0"):
+        engine().stream(memory="star", star_seed=-1)
     with pytest.raises(ModelError, match="video_sample_type is 'kmeans', and STAR has 'weighted_kmeans'"):
         engine(video_sample_type="kmeans").stream(memory="star")
     with pytest.raises(ModelError, match="sizes"):

@@ -22,7 +22,7 @@ class StreamConfig:
     tokens alone; off, as published, its time-prompt tokens count like the others.
 
     memory: `blocks`; or `star` or `star-fixed`, Flash-VStream's own memory (docs/method.md §5), to which only fps,
-    batch and seed say anything. seed: of its k-means, a whole number from 0.
+    batch and star_seed say anything. star_seed: of its k-means, a whole number from 0.
     """
 
     window: int | None = 80
@@ -32,7 +32,7 @@ class StreamConfig:
     index_pages: int = 16
     visual_only: bool = False
     memory: str = "blocks"
-    seed: int = 0
+    star_seed: int = 0
 
     MEMORIES: ClassVar[tuple[str, ...]] = ("blocks", "star", "star-fixed")
 

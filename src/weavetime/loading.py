@@ -39,7 +39,7 @@ class Engine:
 
     def stream(self, config: StreamConfig | None = None, **settings: Any) -> Stream:
         """Open a stream. Settings are the fields of StreamConfig: window, fps, batch, cache, index_pages, visual_only,
-        memory, seed.
+        memory, star_seed.
 
         The window defaults to the model's own record, else 80 blocks, or as many as the model's positions hold with
         room for a question; None never evicts.
@@ -75,8 +75,8 @@ def _check(config: StreamConfig) -> None:
             raise StreamError(f"{name} must be a whole number from {least}, got {getattr(config, name)!r}")
     if config.memory not in StreamConfig.MEMORIES:
         raise StreamError(f"memory is one of {', '.join(StreamConfig.MEMORIES)}, got {config.memory!r}")
-    if not (isinstance(config.seed, int) and config.seed >= 0):
-        raise StreamError(f"seed must be a whole number from 0, got {config.seed!r}")
+    if not (isinstance(config.star_seed, int) and config.star_seed >= 0):
+        raise StreamError(f"star_seed must be a whole number from 0, got {config.star_seed!r}")
 
 
 def few_threads(engine: Engine) -> bool:

@@ -153,7 +153,7 @@ class StarMemory(Memory):
     def __init__(self, cells: Cells, sink: Sink, rotary: Rotary, config: StreamConfig, sizes: StarSizes) -> None:
         super().__init__(cells, sink, rotary, config)
         self.sizes = sizes
-        self.how = Clustering(config.memory == "star-fixed", config.seed)
+        self.how = Clustering(config.memory == "star-fixed", config.star_seed)
         self.star: Star | None = None
         self.seen: tuple[float, float] | None = None
         self.encoded: Provisional | None = None
