@@ -22,10 +22,11 @@ from published import ORIGINAL, clip, publish
 from reference import CLIP, SINK, question_text, time_prompt
 from tiny import engine, frames, host, look, shared, shown, untouched
 from weavetime.backbones import FAMILIES, Grid, families
-from weavetime.backbones.base import resized
+from weavetime.backbones.adapters import load_adapter
 from weavetime.backbones.checkpoints import load_model, open_checkpoint
 from weavetime.backbones.family import Family
 from weavetime.backbones.identity import fingerprint
+from weavetime.backbones.values import resized
 from weavetime.errors import AdapterError, ModelError
 from weavetime.ops import place
 
@@ -390,6 +391,17 @@ def test_an_adapter_merges_and_the_merged_folder_is_still_the_family(
         assert merged.backbone.family == family
         assert merged.record.time_prompts
         torch.testing.assert_close(kit.logits(merged.backbone.model), made.logits, atol=1e-4, rtol=0)
+
+
+@each
+def test_an_adapter_of_an_older_layout(kit: SimpleNamespace, tmp_path: Path, family: str) -> None:
+    """Under the names of the published code, or of transformers before 4.52."""
+    made = kit.make_adapter(tmp_path / "a", host(family), target_modules=["q_proj", "up_proj", "embed_tokens"])
+    old = "language_model.model." if family == "video_llava" else "model."
+    made.edit(lambda w: {k.replace("model.language_model.", old): v for k, v in w.items()})
+    model = host(family)
+    load_adapter(model, made.folder, family=family, time_prompts=None)
+    torch.testing.assert_close(kit.logits(model), made.logits, atol=1e-4, rtol=0)
 
 
 def test_an_adapter_made_for_another_family(kit: SimpleNamespace, folders: dict[str, Path], tmp_path: Path) -> None:
