@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from weavetime.cli import main
 from weavetime.errors import DataError
-from weavetime.eval import Example, Grade, load
+from weavetime.eval import Example, Grade, Row, load
 from weavetime.eval.benchmarks.egoschema import EgoSchema, parse, submission
+from weavetime.eval.scoring import write_rows
 
 OPTIONS = (
     "C folds the map along its edge.",
@@ -208,3 +211,22 @@ def test_published_questions(published: Path, tmp_path: Path) -> None:
     found = EgoSchema(full=True).examples(tmp_path, partial=True)
     assert len(found) == 20
     assert all(e.gold is None and len(e.options) == 5 for e in found)
+
+
+def test_the_command_writes_what_the_server_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    example = Example("u0", "u0.mp4", "subset", "Q?", ("a", "b", "c", "d", "e"), 2)
+    rows = [Row.graded(EgoSchema(), example, "window", "C"), Row.graded(EgoSchema(), example, "blind", "D")]
+    write_rows(tmp_path / "rows.jsonl", {"benchmark": "egoschema"}, rows)
+    sent = tmp_path / "sent.json"
+    command = ["weavetime", "score", "egoschema", str(tmp_path / "rows.jsonl"), "--submission", str(sent)]
+    for code, words in ((0, ""), (1, "is there already")):
+        monkeypatch.setattr(sys, "argv", command)
+        with pytest.raises(SystemExit) as left:
+            main()
+        assert (left.value.code or 0) == code
+        assert words in capsys.readouterr().err
+    assert json.loads(sent.read_text()) == {"u0": 2}
+    with pytest.raises(DataError, match="its answers are public"):
+        load("mlvu").submission([])

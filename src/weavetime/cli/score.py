@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -34,6 +35,16 @@ def score(
         Path | None,
         typer.Option(metavar="FILE", help="Write the scored rows, for `report` and `compare`.", show_default=False),
     ] = None,
+    submission: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Write what the benchmark's server takes (egoschema), of the first mode's rows."
+        ),
+    ] = None,
+    fill: Annotated[
+        int | None,
+        typer.Option(metavar="INDEX", help="With --submission: what to send where a response names no option."),
+    ] = None,
     judge: Annotated[
         str | None,
         typer.Option(
@@ -60,6 +71,8 @@ def score(
 
     if (results is None) == (responses is None):
         raise DataError("give either a results file, or --responses FILE with --data DIR")
+    if submission is None and fill is not None:
+        raise DataError("say --submission FILE too: --fill is about what is sent")
     if judge is None and (judge_model or judge_key):
         raise DataError("say --judge URL too: nothing is judged without it")
     head: dict[str, Any] = {"benchmark": load(name).name}
@@ -81,7 +94,19 @@ def score(
         head["about"] = {**head.get("about", {}), "judge": about}
     if out is not None:
         write_rows(out, head, rows)
+    if submission is not None:
+        _submit(benchmark, rows, submission, fill)
     show(benchmark, rows, allow_missing=allow_missing)
+
+
+def _submit(benchmark: Benchmark, rows: list[Row], path: Path, fill: int | None) -> None:
+    from ..eval.scoring import by_mode
+
+    mine = next(iter(by_mode(rows).values()))
+    found = benchmark.submission(((row.example, row.response) for row in mine), fill=fill)
+    if path.exists():
+        raise DataError(f"{path} is there already: name another file")
+    path.write_text(json.dumps(found))
 
 
 def _judged(

@@ -202,6 +202,10 @@ class Benchmark(ABC):
     def summarize(self, grades: Iterable[Grade]) -> Summary:
         """The official aggregation."""
 
+    def submission(self, pairs: Iterable[tuple[Example, Any]], *, fill: int | None = None) -> Any:
+        """What a server that scores takes, as JSON values, of questions and their responses. Raises DataError."""
+        raise DataError(f"{self.name} has no server that scores it: its answers are public")
+
 
 def _leaves(video: str) -> bool:
     path = PurePosixPath(video)

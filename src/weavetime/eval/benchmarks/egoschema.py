@@ -82,6 +82,10 @@ class EgoSchema(Benchmark):
             scores.append(Score("full", None, 0, sum(map(len, tasks.values()))))
         return Summary(tuple(scores), total=SUBSET)
 
+    def submission(self, pairs: Iterable[tuple[Example, Any]], *, fill: int | None = None) -> dict[str, int]:
+        """What the server takes: `submission`."""
+        return submission(pairs, fill=fill)
+
 
 def parse(response: Any, options: Sequence[str]) -> int | None:
     """The index of the option that lmms-eval reads in a reply; None where it would draw one, or fail."""
