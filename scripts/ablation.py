@@ -1,7 +1,7 @@
 """What each part of the method brings, measured in StreamWorld: models without and with a part, modes, settings.
 
     python scripts/ablation.py run FOLDER --arm base=MODEL --arm time=MODEL --arm mini=mini [--per-card N]
-    python scripts/ablation.py report FOLDER        # writes docs/ablation.md and its plots, prints a table
+    python scripts/ablation.py report FOLDER [--delta D]     # writes docs/ablation.md and its plots, prints a table
 
 `run` starts some processes for each CUDA card, as one answer of a small model leaves most of a card idle, or one on the
 CPU; a run that was cut goes on where it was, on any number of cards. Every arm answers in the modes weavetime, rekv and
@@ -188,10 +188,11 @@ def main() -> int:
     reports = commands.add_parser("report")
     reports.add_argument("folder", type=Path)
     reports.add_argument("--docs", type=Path, default=Path(__file__).parent.parent / "docs")
+    reports.add_argument("--delta", type=float, help="weavetime's threshold in every arm; default: each model's own")
     args = parser.parse_args()
     if args.command == "run":
         return start(args)
-    print(report(args.folder, args.docs))
+    print(report(args.folder, args.docs, args.delta))
     return 0
 
 

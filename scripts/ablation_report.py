@@ -43,8 +43,8 @@ class Measured:
         return self
 
 
-def load(folder: Path) -> dict[str, dict[str, Measured]]:
-    """All rows of a folder, by arm and job."""
+def load(folder: Path, delta: float | None = None) -> dict[str, dict[str, Measured]]:
+    """All rows of a folder, by arm and job. delta: weavetime's threshold in every arm; None for each model's own."""
     found: dict[str, dict[str, Measured]] = {}
     for arm in json.loads((folder / "run.json").read_text())["arms"]:
         said = json.loads((folder / arm / "about.json").read_text())
@@ -52,7 +52,8 @@ def load(folder: Path) -> dict[str, dict[str, Measured]]:
         for path in sorted((folder / arm).glob("*.jsonl")):
             head, rows = load_rows(path)
             window, steps = head["stream"]["window"], head["variants"]["steps"]
-            new = Measured(defaultdict(dict), said["layers"], said["delta"], window, steps)
+            threshold = said["delta"] if delta is None else delta
+            new = Measured(defaultdict(dict), said["layers"], threshold, window, steps)
             job = jobs.setdefault(path.name.split(".")[0], new)
             for row in rows:
                 job.modes[row.mode][row.id] = row
@@ -181,9 +182,9 @@ def mean(values: Iterable[float | None]) -> str:
     return f"{sum(known) / len(known):.3f}" if known else "–"
 
 
-def report(folder: Path, docs: Path) -> str:
+def report(folder: Path, docs: Path, delta: float | None = None) -> str:
     """Write docs/ablation.md and its plots; returns the table of lengths."""
-    arms, said = load(folder), json.loads((folder / "run.json").read_text())
+    arms, said = load(folder, delta), json.loads((folder / "run.json").read_text())
     subject = list(arms)[-1]
     jobs = arms[subject]
     longest = main_jobs(jobs)[-1]
@@ -210,6 +211,7 @@ def report(folder: Path, docs: Path) -> str:
         for job in main_jobs(jobs, name):
             parts[f"{title}, {subject} on streams of {job.steps} steps"] = by_family(job.modes)
     about = {arm: json.loads((folder / arm / "about.json").read_text()) for arm in arms}
+    about = {arm: a if delta is None else {**a, "delta": delta} for arm, a in about.items()}
     (docs / "ablation.md").write_text(page(parts, said, about))
     (folder / "summary.json").write_text(json.dumps({"run": said, "arms": about, "tables": parts}, indent=1))
     return lengths

@@ -81,3 +81,9 @@ def test_runs_and_reports(tmp_path: Path) -> None:
     assert "| mini | 20 | rekv | 8 |" in done.stdout
     assert done.stdout in (tmp_path / "ablation.md").read_text() + "\n"
     assert (tmp_path / "ablation-gate.svg").read_text().startswith("<svg")
+    never = [*script, "report", str(tmp_path / "out"), "--docs", str(tmp_path), "--delta", "1.01"]
+    subprocess.run(never, check=True, capture_output=True)
+    page = (tmp_path / "ablation.md").read_text()
+    assert "δ 1.01" in page
+    lines = {line.split("|")[3].strip(): line for line in page.splitlines() if line.startswith("| mini | 20 |")}
+    assert lines["weavetime"].split("|")[5] == lines["window"].split("|")[5]  # who never looks back sees the window
