@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,6 +17,8 @@ import weavetime as wt
 from reference import Reference
 from tiny import engine, features, host, look, preprocessor, shared, shown, times, tokenizer, unstopped
 from weavetime.backbones import Grid
+from weavetime.eval.asking import Asker
+from weavetime.eval.feeding import Feed
 from weavetime.ops import place
 
 FAMILY = "qwen3_vl"
@@ -213,6 +216,28 @@ def test_one_frame_alone_can_be_asked_about() -> None:
         stream.ask(QUESTION, at=0.6)
     stream.close()
     assert stream.ask(QUESTION, at=9.0, decoding=wt.Decoding(max_tokens=2)).tokens == answer.tokens
+
+
+def test_an_evaluation_notes_its_own_time() -> None:
+    """Of the pair whose second frame was not there, its first frame's; also for last:N, of N frames."""
+    for count, at in ((ODD, None), (ODD, AT), (ODD + 4, AT)):
+        stream = fed(False, 2, count)
+        feed = Feed(stream, SimpleNamespace(batches=iter(())), lambda n: None, 3)  # type: ignore[arg-type]
+        feed.recent.extend(shown(FAMILY, PAIRS + 1)[:ODD])
+        for mode, read in (("window", (AT - 1, AT + 0.5)), ("last:1", (AT, AT + 0.5)), ("last:3", (AT - 1, AT + 0.5))):
+            run: Any = SimpleNamespace(config=stream.config)
+            asker = Asker(shared(FAMILY, False), run, feed, mode, AT if at else 99.0)
+            [(_, found)] = asker._ask([wt.Question(QUESTION)], None, at, wt.Decoding(max_tokens=1))  # type: ignore[arg-type]
+            assert found == ((read,),)
+
+
+def test_its_times_are_read_while_its_partner_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = fed(False, 2, ODD)
+    memory, waiting = stream.memory, stream.memory.odd
+    for read, found in ((lambda: memory.now, AT + 0.5), (lambda: memory.newest, AT), (lambda: memory.times[-1], AT)):
+        seen = iter([waiting])  # and then no longer
+        monkeypatch.setattr(type(memory), "odd", property(lambda self, seen=seen: next(seen, None)))
+        assert read() == found
 
 
 def test_an_answer_that_is_being_written_is_not_touched_by_the_partner() -> None:

@@ -127,8 +127,8 @@ class Asker:
             # An `at` after the last frame's end is a time that the stream does not know of.
             when = None if moment >= stream.now else moment
             answers = stream.ask_all(questions, at=when, mode=mode, decoding=decoding)
-            table = stream.memory.table
-            return [(a, spans_read(a.evidence.blocks, table.times, table.ends)) for a in answers]
+            spans = stream.memory.spans(when)
+            return [(a, spans_read(a.evidence.blocks, spans)) for a in answers]
 
     @contextmanager
     def _stream(self, moment: float) -> Iterator[Stream]:

@@ -164,10 +164,13 @@ def regrade(benchmark: Benchmark, example: Example, response: Any, problem: str 
     return Grade(0.0, example.gold is not None, dict.fromkeys(grade.parts, 0.0), grade.task)
 
 
-def spans_read(blocks: Sequence[Sequence[int]], times: Sequence[float], ends: Sequence[float]) -> Any:
-    """Per layer the stretches of time that its blocks cover; one entry where all layers read the same."""
+def spans_read(blocks: Sequence[Sequence[int]], spans: Sequence[Span]) -> Any:
+    """Per layer the stretches of time that its blocks cover; one entry where all layers read the same.
+
+    spans: start and end of each block, seconds.
+    """
     layers = blocks[:1] if len(set(map(tuple, blocks))) == 1 else blocks
-    return tuple(tuple(_joined((times[b], ends[b]) for b in layer)) for layer in layers)
+    return tuple(tuple(_joined(spans[b] for b in layer)) for layer in layers)
 
 
 def _joined(spans: Iterable[Span]) -> list[Span]:

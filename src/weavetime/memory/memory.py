@@ -140,7 +140,8 @@ class Memory:
     @property
     def times(self) -> list[float]:
         """When what can be read was shown, seconds: every block's first frame, and one that waits for its partner."""
-        return [*self.table.times, *([self.odd.time] if self.odd else [])]
+        odd = self.odd
+        return [*self.table.times, *([odd.time] if odd else [])]
 
     @property
     def frames(self) -> int:
@@ -150,14 +151,16 @@ class Memory:
     @property
     def newest(self) -> float | None:
         """Time of the newest frame, seconds."""
-        return self.odd.time if self.odd else self.table.whole[-1] if len(self.table) else None
+        odd = self.odd  # once: another thread may bring its partner meanwhile
+        return odd.time if odd else self.table.whole[-1] if len(self.table) else None
 
     @property
     def now(self) -> float:
         """The end of the newest frame, seconds; 0 before the first."""
-        if self.odd is not None:
-            assert self.odd.until is not None
-            return self.odd.until
+        odd = self.odd
+        if odd is not None:
+            assert odd.until is not None
+            return odd.until
         return self.table.ends[-1] if len(self.table) else 0.0
 
     def index(self, at: float | None = None) -> Past:
@@ -170,6 +173,16 @@ class Memory:
         """The first frame of a pair whose second was not there yet at the time asked about."""
         frame = self.firsts[past.count] if past.count < len(self.firsts) else None
         return frame if frame is not None and frame.time <= past.at else None
+
+    def spans(self, at: float | None = None) -> list[tuple[float, float]]:
+        """Start and end of each block as of a time, seconds; of a pair that was not whole then, of its first frame."""
+        past = self.index(at)
+        half, seen = self.half(past), slice(past.count)
+        found = list(zip(self.table.times[seen], self.table.ends[seen], strict=True))
+        if half is not None:
+            assert half.until is not None
+            found.append((half.time, half.until))
+        return found
 
     def view(self, choice: Choice, provisional: Provisional | None = None) -> View:
         """The view that a choice of blocks makes."""
