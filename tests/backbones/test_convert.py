@@ -165,9 +165,10 @@ def test_files_that_are_not_whole(pickled: Any, tmp_path: Path) -> None:
     folder, out = pickled(3), tmp_path / "out"
     path = folder / "pytorch_model-00002-of-00003.bin"
     whole = path.read_bytes()
-    for content in (whole[: len(whole) // 2], b"", b"nonsense" * 9):
+    pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 9976578928\n"
+    for content in (whole[: len(whole) // 2], b"", b"nonsense" * 9, pointer, b"<!DOCTYPE html>"):
         path.write_bytes(content)
-        refused(folder, out, "is damaged|not unpickled")
+        refused(folder, out, f"{path.name} is damaged")
     path.unlink()
     refused(folder, out, f"lacks {path.name}")
     path.write_bytes((folder / "pytorch_model-00001-of-00003.bin").read_bytes())
@@ -187,6 +188,17 @@ def test_folders_that_are_not_for_it(pickled: Any, tmp_path: Path) -> None:
     (folder / "model.safetensors").unlink()
     (folder / "pytorch_model.bin").unlink()
     refused(folder, tmp_path / "other", "nothing to convert")
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_link_to_a_new_folder(pickled: Any, tmp_path: Path, there: bool) -> None:
+    folder, out = pickled(), tmp_path / "disk" / "out"
+    if there:
+        out.mkdir(parents=True)
+    (tmp_path / "link").symlink_to(out)
+    convert(folder, tmp_path / "link")
+    check(out)
+    assert (tmp_path / "link").is_symlink()
 
 
 def test_a_write_that_fails_leaves_nothing(pickled: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

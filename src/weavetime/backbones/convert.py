@@ -79,6 +79,10 @@ def _read(folder: Path) -> dict[str, Tensor]:
 
 
 def _unpickled(path: Path) -> Mapping[Any, Any]:
+    with path.open("rb") as file:
+        head = file.read(24)
+    if not head.startswith((b"PK", b"\x80")):  # an archive, or as older releases saved
+        raise ModelError(f"{path} is damaged (it begins with {head!r}): download or copy it again")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except pickle.UnpicklingError as e:

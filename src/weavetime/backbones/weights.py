@@ -61,6 +61,7 @@ def fresh(out: Path) -> Iterator[Path]:
     """A folder to write in, which becomes `out` when all is written. Raises ModelError where `out` holds files."""
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise ModelError(f"{out} is there already and not empty: name a new folder")
+    out = out.resolve()  # a folder takes the place of another, and not of a link to one
     out.parent.mkdir(parents=True, exist_ok=True)
     partial = out.parent / f".{out.name}.partial-{os.getpid()}"
     partial.mkdir()
