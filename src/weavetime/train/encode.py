@@ -106,12 +106,22 @@ def _conversation(backbone: Backbone, turns: Sequence[Turn]) -> tuple[list[int],
     for i, turn in enumerate(turns):
         last = i == len(turns) - 1
         # One text from answer to answer, as in the stream's prompt: a tokenizer merges across the seam of two turns.
-        before = backbone.encode(between + (words.question if last else asked).format(q=turn.question))
-        answer = backbone.encode(turn.answer)
+        before, answer = _seam(
+            backbone, between + (words.question if last else asked).format(q=turn.question), turn.answer
+        )
         ids += before + answer
         parts += [learnt] * bool(i) + [0] * (len(before) - bool(i)) + [turn.part] * len(answer)
         between, learnt = said, turn.part  # begins with the mark that ends the answer
     return ids + backbone.encode(between)[:1], [*parts, learnt]
+
+
+def _seam(backbone: Backbone, before: str, answer: str) -> tuple[list[int], list[int]]:
+    """Tokens up to an answer, and its own. A space between the two begins the answer's first token, as in a stream."""
+    if before.endswith(" "):
+        stem, whole = backbone.encode(before.rstrip(" ")), backbone.encode(before + answer)
+        if whole[: len(stem)] == stem:
+            return stem, whole[len(stem) :]
+    return backbone.encode(before), backbone.encode(answer)
 
 
 def _pixels(steps: Sequence[Step], grid: Grid) -> Tensor:

@@ -23,8 +23,7 @@ from .folders import own_dtype, write_model
 from .kernels import use_liger
 from .recipe import Lora, Recipe, Tuning
 
-UNUSED = ("vision_tower.post_layernorm.weight", "vision_tower.post_layernorm.bias")
-"""Of no use, as features are taken before the tower's last norm: a process group would wait for their gradients."""
+TOWER = re.compile(r"model\.(vision|video)_tower\.(post_layernorm|encoder\.layers\.(?P<layer>\d+))\.")
 
 
 class HostTask:
@@ -130,6 +129,16 @@ def _in_full(host: Any, family: str, tuning: Tuning) -> Any:
     if tuning.vision:
         host.requires_grad_(True)
         for name, parameter in host.named_parameters():
-            if name.endswith(UNUSED):
+            if _unused(host.config, name):
                 parameter.requires_grad_(False).data = parameter.data.float()  # it runs beside what is trained
     return host
+
+
+def _unused(config: Any, name: str) -> bool:
+    """Whether a weight stands behind the tower's layer whose output is taken: a process group would wait for its
+    gradient."""
+    found, taken = TOWER.match(name), getattr(config, "vision_feature_layer", -1)
+    if found is None or not isinstance(taken, int):
+        return False
+    layers: int = config.vision_config.num_hidden_layers
+    return found["layer"] is None or int(found["layer"]) >= (taken if taken >= 0 else layers + 1 + taken)
