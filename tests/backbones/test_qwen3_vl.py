@@ -17,6 +17,8 @@ import weavetime as wt
 from reference import Reference
 from tiny import engine, features, host, look, preprocessor, shared, shown, times, tokenizer, unstopped
 from weavetime.backbones import Grid
+from weavetime.bench import run
+from weavetime.bench.limits import Limits
 from weavetime.eval.asking import Asker
 from weavetime.eval.feeding import Feed
 from weavetime.ops import place
@@ -225,8 +227,8 @@ def test_an_evaluation_notes_its_own_time() -> None:
         feed = Feed(stream, SimpleNamespace(batches=iter(())), lambda n: None, 3)  # type: ignore[arg-type]
         feed.recent.extend(shown(FAMILY, PAIRS + 1)[:ODD])
         for mode, read in (("window", (AT - 1, AT + 0.5)), ("last:1", (AT, AT + 0.5)), ("last:3", (AT - 1, AT + 0.5))):
-            run: Any = SimpleNamespace(config=stream.config)
-            asker = Asker(shared(FAMILY, False), run, feed, mode, AT if at else 99.0)
+            settings: Any = SimpleNamespace(config=stream.config)
+            asker = Asker(shared(FAMILY, False), settings, feed, mode, AT if at else 99.0)
             [(_, found)] = asker._ask([wt.Question(QUESTION)], None, at, wt.Decoding(max_tokens=1))  # type: ignore[arg-type]
             assert found == ((read,),)
 
@@ -272,6 +274,15 @@ def test_a_pair_that_fails_leaves_the_first_frame_waiting() -> None:
     expected.feed(frames)
     for a, b in zip(stream.memory.read(2, range(PAIRS)), expected.memory.read(2, range(PAIRS)), strict=True):
         torch.testing.assert_close(a, b, atol=1e-4, rtol=0)
+
+
+def test_the_bench_measures_behind_a_full_window(monkeypatch: pytest.MonkeyPatch) -> None:
+    held: list[int] = []
+    monkeypatch.setattr(run, "encode_rate", lambda stream, *how: held.append(len(stream)) or 1.0)
+    setting = run.Setting(window=6, blocks=8, calls=(1, 2), k=2, questions=1, tokens=2)
+    rows = run._rows(shared(FAMILY, False), torch.device("cpu"), setting, Limits(1.0, 1.0, None), lambda text: None)
+    assert [next(rows).name for _ in range(3)] == ["vision", "encode, 1 a call", "encode, 2 a call"]
+    assert min(held) >= setting.window
 
 
 # Its published format

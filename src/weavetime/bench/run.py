@@ -141,7 +141,7 @@ def _rows(
     feed = Feed(device)
     stream = engine.stream(window=setting.window, fps=1.0, batch=max(setting.calls))
     say("filling the window")
-    stream.feed(feed.take(setting.window + max(setting.calls)))
+    stream.feed(feed.take((setting.window + max(setting.calls)) * engine.backbone.frames_per_step))
     costs = Costs(engine, stream.memory, setting.window)
     limit = engine.backbone.frames_per_step * limits.matrix / costs.step
     yield Row("vision", 16 / seconds(_vision(engine, feed.take(16)), device), "frames/s")
