@@ -63,7 +63,8 @@ Window = Annotated[
     str | None,
     typer.Option(
         metavar="BLOCKS|none",
-        help=f"Blocks that count as the present; none evicts nothing. Default: the model's own, else {STREAM.window}.",
+        help="Blocks that count as the present; none evicts nothing. Default: the model's own, else "
+        f"{STREAM.window}, or as many as its positions hold.",
         show_default=False,
         rich_help_panel=_STREAM,
     ),
