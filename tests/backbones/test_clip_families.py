@@ -319,6 +319,13 @@ def test_a_renamed_projector(copy: Callable[[str], Path], family: str) -> None:
     refused(folder, "4 weights are missing.*multi_modal_projector")
 
 
+@pytest.mark.parametrize("family", ["longva", "flash_vstream"])
+def test_two_weights_for_one_place(copy: Callable[[str], Path], family: str) -> None:
+    folder = copy(family)
+    edit(folder, lambda w: {**w, "model.language_model.norm.weight": 7 * w["model.norm.weight"]})
+    refused(folder, r"model\.norm\.weight.* are both model\.language_model\.norm\.weight")
+
+
 @pytest.mark.parametrize(
     ("key", "value"),
     [("mm_projector_type", "linear"), ("mm_vision_select_feature", "cls_patch"), ("mm_spatial_pool_stride", 4)],

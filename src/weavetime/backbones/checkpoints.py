@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from importlib.util import find_spec
@@ -129,7 +129,7 @@ def load_model(
         device_map = {"": device}
     elif device is not None:
         raise ModelError("say either device or device_map, not both")
-    weight_shapes(checkpoint.folder)  # before anything large is read
+    _check_names(checkpoint, weight_shapes(checkpoint.folder))  # before anything large is read
     on_cuda = torch.cuda.is_available() if device is None else torch.device(device).type == "cuda"
     model, info = _from_pretrained(checkpoint, _dtype(dtype, on_cuda), device_map)
     _check_keys(checkpoint, info)
@@ -182,6 +182,18 @@ def _from_pretrained(checkpoint: Checkpoint, dtype: torch.dtype | str, device_ma
     except (OSError, ValueError, TypeError, KeyError, RuntimeError, ImportError, SafetensorError) as e:
         raise ModelError(f"{checkpoint.folder} cannot be loaded: {one_line(e)}") from e
     return model, info
+
+
+def _check_names(checkpoint: Checkpoint, names: Iterable[str]) -> None:
+    """Two weights for one place would leave it to their order which of them counts."""
+    places: dict[str, str] = {}
+    for name in names:
+        place = name
+        for pattern, new in checkpoint.kind.renames.items():
+            place = re.sub(pattern, new, place)
+        if place in places:
+            raise ModelError(f"{checkpoint.folder}: {places[place]} and {name} are both {place}: leave one of them out")
+        places[place] = name
 
 
 def _check_keys(checkpoint: Checkpoint, info: Mapping[str, Any]) -> None:
