@@ -254,6 +254,15 @@ def test_every_byte_is_counted_and_none_is_added(memory: str) -> None:
     assert stream.memory.nbytes == size
 
 
+def test_bytes_are_counted_while_frames_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = engine().stream(memory="star")
+    stream.feed(clip(3))
+    stream.ask(QUESTION)
+    kept, held = stream.memory.tiers, iter([stream.memory.encoded])  # and then no longer
+    monkeypatch.setattr(type(stream.memory), "encoded", property(lambda self: next(held, None)), raising=False)
+    assert stream.memory.tiers == kept
+
+
 def test_blind_reads_no_picture() -> None:
     stream = engine().stream(memory="star")
     before = look(stream, QUESTION, mode="blind").draft.logits

@@ -231,6 +231,7 @@ def test_an_evaluation_notes_its_own_time() -> None:
             asker = Asker(shared(FAMILY, False), settings, feed, mode, AT if at else 99.0)
             [(_, found)] = asker._ask([wt.Question(QUESTION)], None, at, wt.Decoding(max_tokens=1))  # type: ignore[arg-type]
             assert found == ((read,),)
+        assert [feed.newest(t) for t in (0.0, 0.4, 0.5, AT - 0.1, AT)] == [0.0, 0.0, 0.5, AT - 0.5, AT]
 
 
 def test_its_times_are_read_while_its_partner_comes(monkeypatch: pytest.MonkeyPatch) -> None:

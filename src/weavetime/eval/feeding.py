@@ -76,10 +76,12 @@ class Feed:
 
     def newest(self, moment: float = math.inf) -> float | None:
         """Time of the newest frame that went in, seconds; of those that were there at a moment."""
-        last = self.stream.memory.newest
+        memory = self.stream.memory
+        last = memory.newest
         if last is None or last <= moment:
             return last
-        return max((t for t in self.stream.memory.table.whole if t <= moment), default=None)
+        shown = (*memory.table.whole, *(frame.time for frame in memory.firsts))
+        return max((t for t in shown if t <= moment), default=None)
 
     def upto(self, end: float) -> None:
         """Feed every frame whose time is at most `end`, seconds."""

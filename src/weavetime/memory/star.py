@@ -175,7 +175,8 @@ class StarMemory(Memory):
     @property
     def tiers(self) -> dict[str, int]:
         """Bytes held."""
-        encoded = () if self.encoded is None else (*self.encoded.keys, *self.encoded.values)
+        held = self.encoded  # once: a frame that comes meanwhile lets go of it
+        encoded = () if held is None else (*held.keys, *held.values)
         star = 0 if self.star is None else self.star.nbytes
         return {**super().tiers, "star": star, "encoded": sum(t.nbytes for t in encoded)}
 
