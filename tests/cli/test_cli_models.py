@@ -13,6 +13,8 @@ from cli_process import Ran
 from published import publish
 from tiny import untouched
 from weavetime.backbones import families
+from weavetime.bench.shapes import make
+from weavetime.errors import OutOfMemoryError
 
 Call = Callable[..., Ran]
 
@@ -102,3 +104,9 @@ def test_convert_warns_first_and_says_where(call: Call, tmp_path: Path) -> None:
     again = call("convert", folder, tmp_path / "out")
     assert again.code == 1
     assert "already and not empty" in again.err
+
+
+def test_a_shape_larger_than_the_machine_is_not_begun(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("weavetime.bench.shapes.os.sysconf", lambda name: 1)
+    with pytest.raises(OutOfMemoryError, match="in float32, and there are 0 GB: use a CUDA card"):
+        make("llava-onevision-0.5b", torch.device("cpu"), time_prompts=False)

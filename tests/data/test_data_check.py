@@ -182,7 +182,7 @@ def test_the_command(tmp_path: Path, videos: Path, call: Callable[..., Any]) -> 
     (tmp_path / "b.json").write_text(json.dumps([*GOOD, *[sample(f"gone{i}.mp4") for i in range(30)]]))
     ran = call("data", "check", tmp_path / "b.json", "--video-root", videos, "--quick", "--json", tmp_path / "out.json")
     assert (ran.code, ran.out) == (1, "")
-    assert "30 videos that are not there" in ran.err
+    assert "videos that are not there: 30" in ran.err
     assert "and 10 more in" in ran.err
     written = json.loads((tmp_path / "out.json").read_text())
     assert written["counts"] == {"missing": 30}

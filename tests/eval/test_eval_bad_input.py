@@ -163,6 +163,12 @@ def test_variants(name: str, variant: dict[str, Any], words: str) -> None:
         load(name, **variant)
 
 
+def test_no_option_at_all(command: Command) -> None:
+    code, _, err = command("eval", "ovo_bench")
+    assert code == 2
+    assert "Missing option '--data'" in err
+
+
 def test_a_world_too_small_to_see(command: Command) -> None:
     refused(command("eval", "streamworld", "--size", "3"), "size must be at least 16")
 

@@ -185,7 +185,7 @@ def test_the_command(
     assert command(monkeypatch, "mlvu", root, "--json", tmp_path / "out.json") == 1
     said = capsys.readouterr().err
     assert "mlvu: 3 questions, 3 videos" in said
-    assert "1 videos that are not there" in said
+    assert "videos that are not there: 1" in said
     assert "lasts 2.00 s, and 60.00 s are annotated" in said
     assert [line.split() for line in said.splitlines() if line.startswith("plotQA ")] == [["plotQA", "3", "539"]]
     assert json.loads((tmp_path / "out.json").read_text())["counts"] == {"count": 7, "missing": 1, "duration": 1}

@@ -47,7 +47,7 @@ def seconds(run: Callable[[], Any], device: torch.device, repeats: int = 7) -> f
 def measure(device: torch.device) -> Limits:
     """Measure the three."""
     cuda = device.type == "cuda"
-    n = 8192 if cuda else 1024
+    n = 8192 if cuda else 2048
     a, b = (torch.randn(n, n, device=device, dtype=torch.bfloat16 if cuda else torch.float32) for _ in range(2))
     out = torch.empty_like(a)
     matrix = 2 * n**3 / seconds(lambda: torch.mm(a, b, out=out), device)

@@ -14,6 +14,8 @@ from .options import Json
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+UNITS = {"limits": " (FLOP/s; bytes/s)"}
+
 
 def bench(
     shape: Annotated[
@@ -42,7 +44,7 @@ def bench(
     if rows is not None:
         Console(highlight=False).print(_table(rows))
     for name, value in found.items():
-        Console(highlight=False).print(f"{name}: {value}")
+        Console(highlight=False).print(f"{name}{UNITS.get(name, '')}: {_shown(value)}")
 
 
 def _run(protocol: str | None, said: dict[str, Any], say: Callable[[str], None]) -> dict[str, Any]:
@@ -55,6 +57,14 @@ def _run(protocol: str | None, said: dict[str, Any], say: Callable[[str], None])
     from ..bench import bench as measure
 
     return rekv_protocol(Protocol(**wanted), say) if protocol else measure(Setting(**wanted), say)
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_shown(each)}" for key, each in value.items() if each is not None)
+    if isinstance(value, (list, tuple)):
+        return " / ".join(map(str, value))
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _table(rows: list[dict[str, Any]]) -> Table:

@@ -142,7 +142,9 @@ def check(
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A published variant of the benchmark.")
     ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Only open videos; decode nothing.")] = False,
-    jobs: Annotated[int | None, typer.Option(min=1, help="Videos read at once. Default: one a core.")] = None,
+    jobs: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Videos read at once. Default: one a core.")
+    ] = None,
     out: Annotated[
         Path | None, typer.Option("--json", metavar="OUT", help="Write everything that was found to a file.")
     ] = None,
@@ -163,8 +165,9 @@ def check(
     if out is not None:
         out.write_text(json.dumps(report.to_dict(), indent=1, ensure_ascii=False) + "\n")
     for kind, count in report.counts.items():
-        console.print(f"[red]{count} {kinds[kind]}")
-    _print_some(console, [f"{p.where}: {p.what}" for p in report.problems], "more" if out is None else f"more in {out}")
+        console.print(f"[red]{kinds[kind]}: {count}")
+    lines = [p.what if p.what.startswith(f"{p.where} ") else f"{p.where}: {p.what}" for p in report.problems]
+    _print_some(console, lines, "more" if out is None else f"more in {out}")
     if report.problems:
         raise typer.Exit(1)
     console.print("nothing is wrong")

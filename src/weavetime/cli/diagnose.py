@@ -35,7 +35,7 @@ Data = Annotated[
     Path | None,
     typer.Option("--data", metavar="DIR", help="The annotation as published, and videos/.", show_default=False),
 ]
-Limit = Annotated[int | None, typer.Option(min=1, help="The first N questions.", show_default=False)]
+Limit = Annotated[int | None, typer.Option(metavar="N", min=1, help="The first N questions.", show_default=False)]
 Tasks = Annotated[str | None, typer.Option(metavar="A,B,…", help="Questions of these tasks alone.", show_default=False)]
 Out = Annotated[
     Path | None,

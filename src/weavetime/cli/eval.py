@@ -58,10 +58,11 @@ class _Spread(TyperCommand):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         from ..eval.cluster import LOCAL
 
-        after = [*args[1:], "-"]
-        said = [
-            x for a, b in zip(args, after, strict=True) for x in ([a, LOCAL] if a == "--ray" and b[:1] == "-" else [a])
-        ]
+        said: list[str] = []
+        for i, arg in enumerate(args):
+            said.append(arg)
+            if arg == "--ray" and (i + 1 == len(args) or args[i + 1].startswith("-")):
+                said.append(LOCAL)
         return super().parse_args(ctx, said)
 
 
@@ -101,7 +102,10 @@ Ray = Annotated[
 Workers = Annotated[
     int | None,
     typer.Option(
-        min=1, help="Engines on the cluster. Default: one a GPU, or one for every four cores.", show_default=False
+        metavar="N",
+        min=1,
+        help="Engines on the cluster. Default: one a GPU, or one for every four cores.",
+        show_default=False,
     ),
 ]
 
@@ -125,10 +129,12 @@ def given(
     fps: opt.Fps = STREAM.fps,
     window: opt.Window = None,
     batch: opt.Batch = STREAM.batch,
-    visual_only: Annotated[bool, typer.Option(help="Score blocks by their pictures alone.")] = False,
+    visual_only: Annotated[bool, typer.Option("--visual-only", help="Score blocks by their pictures alone.")] = False,
     memory: opt.Memory = STREAM.memory,
     variant: Variants = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="The first N questions.", show_default=False)] = None,
+    limit: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="The first N questions.", show_default=False)
+    ] = None,
     partial: Partial = False,
     allow_missing: AllowMissing = False,
     retry: Annotated[bool, typer.Option("--retry", help="Ask again what had no answer in an earlier run.")] = False,
@@ -303,9 +309,7 @@ def streamworld(
     device: opt.Device = None,
     device_map: opt.DeviceMap = None,
     mode: Modes = [MODE],  # noqa: B006  # typer copies it
-    baselines: Annotated[
-        bool, typer.Option("--baselines/--no-baselines", help=f"Also answer by {' and '.join(BASELINES)}.")
-    ] = False,
+    baselines: Annotated[bool, typer.Option("--baselines", help=f"Also answer by {' and '.join(BASELINES)}.")] = False,
     k: opt.K = None,
     delta: opt.Delta = None,
     window: opt.Window = None,
@@ -319,7 +323,7 @@ def streamworld(
         str | None, typer.Option(metavar="A,B,…", help="Families of questions. Default: all.", show_default=False)
     ] = None,
     as_open: Annotated[bool, typer.Option("--open", help="Short answers in place of options.")] = False,
-    visual_only: Annotated[bool, typer.Option(help="Score blocks by their pictures alone.")] = False,
+    visual_only: Annotated[bool, typer.Option("--visual-only", help="Score blocks by their pictures alone.")] = False,
     memory: opt.Memory = STREAM.memory,
     size: Annotated[int | None, typer.Option(help="Pixels across and down.")] = None,
     batch: Annotated[int, typer.Option(help="Frames encoded per call.")] = 64,

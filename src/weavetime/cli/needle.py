@@ -87,8 +87,8 @@ def needle(
         picture.parent.mkdir(parents=True, exist_ok=True)
         needle_picture(rows).save(picture)
         print(f"drawn in {picture}")
-    first = next(iter(by_mode(rows).values()))
-    print(f"found {sum(row.right for row in first) / len(first):.3f} n={len(first)}")
+    name, first = next(iter(by_mode(rows).items()))
+    print(f"{name} found {sum(row.right for row in first) / len(first):.3f} n={len(first)}")
 
 
 def _haystack(cells: dict[str, Any], said: tuple[Any, ...], choices: list[str], fps: float) -> Needle:

@@ -44,7 +44,7 @@ def find(name: str) -> DataSet:
     if repository and hub in HUBS:
         return DataSet(name, "a repository as it is", "see its page", "listed below", (Part({hub: repository}),))
     close = get_close_matches(name, DATA_SETS, n=1, cutoff=0.5)
-    hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(DATA_SETS)}"
+    hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(DATA_SETS)}."
     raise DataError(
         f"no data set {name!r}: {hint} Or name a repository: "
         "hf:OWNER/NAME, modelscope:OWNER/NAME, github:OWNER/NAME@COMMIT"

@@ -100,7 +100,7 @@ def open_url(url: str, start: int = 0) -> http.client.HTTPResponse:
         kind = UnreachableError if e.code == 429 or e.code >= 500 else FetchError
         raise kind(f"{host} refused {url}: {e.code} {e.reason}") from e
     except (OSError, http.client.HTTPException) as e:
-        raise UnreachableError(f"no connection to {host} ({e}); check the network, or give a local folder") from e
+        raise UnreachableError(f"no connection to {host} ({getattr(e, 'reason', e)}); check the network") from e
     return reply
 
 

@@ -91,7 +91,7 @@ class FileSource(DecodedSource):
             given += 1
             yield Frame(to_rgb(picture), float(time), float(time + 1 / self._fps))
         if not given and not ahead.stopped():
-            raise VideoError(f"{self._name} is readable up to {float(clock.end):.1f} s only: choose an earlier start=")
+            raise VideoError(f"{self._name} is readable up to {float(clock.end):.1f} s only: start before that")
 
     def _timed(self, video: Container, clock: FileClock, ahead: Ahead, pictures: Iterator[Any]) -> Iterator[Timed]:
         for picture in pictures:
