@@ -16,7 +16,9 @@ from .render import Renderer
 from .script import Script
 
 SIZES, RATES = (64, 1024), (1, 60)  # pixels across, which H.264 wants even; pictures a second
-CODING = {"preset": "veryfast", "crf": "18", "threads": "1"}  # one thread: bytes do not depend on the machine's cores
+# One thread, so that bytes do not depend on the machine's cores; no macroblock tree, whose choices x264 makes now and
+# then otherwise in one run than in the next.
+CODING = {"preset": "veryfast", "crf": "18", "threads": "1", "x264-params": "mbtree=0"}
 
 
 @contextmanager
