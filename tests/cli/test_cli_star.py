@@ -96,6 +96,6 @@ def test_eval(call: Call, tmp_path: Path, folder: Path) -> None:
     ran = call(*asked, "--mode", "weavetime", "--mode", "last:4")
     assert ran.code == 0, ran.err
     assert "star-fixed" in out.read_text().splitlines()[0]
-    ran = call(*asked, "--mode", "rekv", "--no-baselines")
+    ran = call(*asked, "--mode", "rekv")
     assert ran.code == 1
     assert "memory='star-fixed' has none" in ran.err

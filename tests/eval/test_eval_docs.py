@@ -88,7 +88,7 @@ def test_from_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
     for _ in range(2):  # the second time all rows are there
         exec(compile(code, "evaluation.md", "exec"), {})
         assert capsys.readouterr().out.count("'all': ") == 3
-        assert len((tmp_path / "rows.jsonl").read_text().splitlines()) == 1 + 3 * 8
+        assert len((tmp_path / "few.jsonl").read_text().splitlines()) == 1 + 3 * 8
 
 
 def test_every_field_of_a_row_is_said() -> None:
