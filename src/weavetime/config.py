@@ -11,6 +11,9 @@ from typing import ClassVar
 
 from .errors import ModelError
 
+BASELINES = ("blind", "last:4")
+"""What an evaluation's scores stand beside: no picture at all, and a fresh stream of the newest four."""
+
 
 @dataclass(frozen=True, slots=True)
 class StreamConfig:

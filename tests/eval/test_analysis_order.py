@@ -18,11 +18,12 @@ from weavetime.errors import DataError, ModeError
 from weavetime.eval import Example, Row, Run, load, measure
 from weavetime.eval.analysis.arranged import Arranged, Condition, under, usable
 from weavetime.eval.analysis.effects import common, effect
-from weavetime.eval.analysis.evidence import evidence_read, joined, meets
+from weavetime.eval.analysis.evidence import evidence_read
 from weavetime.eval.analysis.order import orders
 from weavetime.eval.analysis.position import TIMELESS, movable, moved, positions
 from weavetime.eval.base import Span
 from weavetime.eval.benchmarks.streamworld import StreamWorld
+from weavetime.eval.scores import joined, meets
 from weavetime.types import Frame
 
 CONFIG = StreamConfig(window=4, batch=4)

@@ -18,7 +18,6 @@ import pytest
 import torch
 
 import weavetime as wt
-from weavetime.cli import main
 from weavetime.errors import ClusterError, ModelError
 from weavetime.eval import Row, Run, measure
 from weavetime.eval.base import Example
@@ -151,21 +150,6 @@ def test_lengths(tmp_path: Path) -> None:
 # The command
 
 FIXED = ("eval", "streamworld", "--limit", 24, "--questions-per-stream", 4, "--steps", 40, "--window", 4)
-
-
-@pytest.fixture
-def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
-    """The command line in this process: exit code, stdout, stderr."""
-
-    def called(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["weavetime", *map(str, arguments)])
-        monkeypatch.setenv("COLUMNS", "120")
-        with pytest.raises(SystemExit) as left:
-            main()
-        said = capsys.readouterr()
-        return int(left.value.code or 0), said.out, said.err
-
-    return called
 
 
 def interrupted(out: Path, rows: int, how: signal.Signals) -> tuple[int, str]:

@@ -18,7 +18,6 @@ import pytest
 import torch
 
 import weavetime as wt
-from weavetime.cli import main
 from weavetime.config import StreamConfig
 from weavetime.errors import DataError, WorldError
 from weavetime.eval import Grade, Row, RowFile, Run, evidence_scores, load, measure
@@ -163,21 +162,6 @@ def test_the_head_tells_models_and_settings_apart(engine: wt.Engine) -> None:
 
 
 FIXED = ("eval", "streamworld", "--limit", 12, "--questions-per-stream", 4, "--steps", 20, "--window", 4)
-
-
-@pytest.fixture
-def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
-    """The command line in this process: exit code, stdout, stderr."""
-
-    def called(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["weavetime", *map(str, arguments)])
-        monkeypatch.setenv("COLUMNS", "120")
-        with pytest.raises(SystemExit) as left:
-            main()
-        said = capsys.readouterr()
-        return int(left.value.code or 0), said.out, said.err
-
-    return called
 
 
 def test_a_killed_run_goes_on_and_ends_in_one_figure(tmp_path: Path, call: Callable[..., tuple[int, str, str]]) -> None:

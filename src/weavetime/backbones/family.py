@@ -11,6 +11,15 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 TESTED = "tiny checkpoint in the published format; the real weights were not at hand"
+# Sizes of the language model that several families share; what each changed in it stands in its own file.
+QWEN2_7B = {
+    "hidden_size": 3584,
+    "intermediate_size": 18944,
+    "num_hidden_layers": 28,
+    "num_attention_heads": 28,
+    "num_key_value_heads": 4,
+    "vocab_size": 152064,
+}
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from .clip import CLIP_LARGE, OriginalLlava
-from .family import Published
+from .family import QWEN2_7B, Published
 from .values import Grid, Strings
 
 
@@ -46,12 +46,7 @@ class LongVA(OriginalLlava):
     def size() -> Any:
         """The config of LongVA-7B. Sizes: its config.json and EvolvingLMMs-Lab/LongVA, text_extend/extend_qwen2.sh."""
         text = {
-            "hidden_size": 3584,
-            "intermediate_size": 18944,
-            "num_hidden_layers": 28,
-            "num_attention_heads": 28,
-            "num_key_value_heads": 4,
-            "vocab_size": 152064,
+            **QWEN2_7B,
             "max_position_embeddings": 224000,
             "rope_theta": 1e9,
         }

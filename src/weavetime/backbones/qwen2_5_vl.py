@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from ..ops import Timeline
-from .family import Published
+from .family import QWEN2_7B, Published
 from .qwen2_vl import Qwen2VL
 
 # The chat template of Qwen/Qwen2.5-VL-7B-Instruct (chat_template.json): a video, then the user's text.
@@ -33,12 +33,7 @@ class Qwen25VL(Qwen2VL):
         from transformers import Qwen2_5_VLConfig
 
         text = {
-            "hidden_size": 3584,
-            "intermediate_size": 18944,
-            "num_hidden_layers": 28,
-            "num_attention_heads": 28,
-            "num_key_value_heads": 4,
-            "vocab_size": 152064,
+            **QWEN2_7B,
             "max_position_embeddings": 128000,
             "rope_parameters": {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [16, 24, 24]},
         }

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..errors import VideoError
 from .base import Backbone
-from .family import TESTED, Published
+from .family import QWEN2_7B, TESTED, Published
 from .values import Grid, Strings
 
 # qwen-vl-utils caps a video's frame at 768 tokens; the limits in a checkpoint are for images, or for whole videos.
@@ -120,12 +120,7 @@ class Qwen2VL(Backbone):
         from transformers import Qwen2VLConfig
 
         text = {
-            "hidden_size": 3584,
-            "intermediate_size": 18944,
-            "num_hidden_layers": 28,
-            "num_attention_heads": 28,
-            "num_key_value_heads": 4,
-            "vocab_size": 152064,
+            **QWEN2_7B,
             "max_position_embeddings": 32768,
             "rope_parameters": {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [16, 24, 24]},
         }

@@ -16,7 +16,7 @@ from rich.table import Table
 from ..config import StreamConfig
 from ..errors import DataError
 from . import options as opt
-from .eval import STREAM, Modes, Partial, Variants, kept_rows, modes_of, variants
+from .eval import STREAM, Modes, Out, Partial, Variants, kept_rows, modes_of, variants
 from .needle import numbers
 from .options import MODE, MODEL, ModelChoice
 
@@ -37,10 +37,6 @@ Data = Annotated[
 ]
 Limit = Annotated[int | None, typer.Option(metavar="N", min=1, help="The first N questions.", show_default=False)]
 Tasks = Annotated[str | None, typer.Option(metavar="A,B,…", help="Questions of these tasks alone.", show_default=False)]
-Out = Annotated[
-    Path | None,
-    typer.Option(metavar="FILE", help="Keep every row as JSONL; a run that was cut goes on.", show_default=False),
-]
 Tables = dict[str, dict[str, str]]
 """What is compared: under a title, each condition's name and what its rows call their mode, the untouched one first."""
 WITH, WITHOUT = "with time prompts", "without time prompts"

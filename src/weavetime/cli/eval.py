@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from ..config import StreamConfig
+from ..config import BASELINES, StreamConfig
 from ..errors import DataError, ModeError
 from . import options as opt
 from .options import MODE, MODEL, ModelChoice
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from ..focus import Mode
 
 STREAM = StreamConfig()
-BASELINES = ("blind", "last:4")
 _Cluster = tuple[str, int | None]  # its address, and how many workers
 GIVEN = "given"  # the command behind every benchmark that is fetched
 
@@ -87,6 +86,10 @@ Variants = Annotated[
 ]
 AllowMissing = Annotated[
     bool, typer.Option("--allow-missing", help="Leave out questions whose video cannot be read, and say so.")
+]
+Out = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Keep every row as JSONL; a run that was cut goes on.", show_default=False),
 ]
 Partial = Annotated[bool, typer.Option("--partial", help="Go on where annotation files or rows are missing.")]
 
@@ -329,10 +332,7 @@ def streamworld(
     batch: Annotated[int, typer.Option(help="Frames encoded per call.")] = 64,
     ray: Ray = None,
     workers: Workers = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Keep every row as JSONL; a run that was cut goes on.", show_default=False),
-    ] = None,
+    out: Out = None,
 ) -> None:
     """Generated streams with questions whose answers and evidence are known; nothing is fetched."""
     from ..eval import load

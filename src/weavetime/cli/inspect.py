@@ -114,7 +114,8 @@ def described(row: Row) -> Iterator[str]:
 
 def _read(row: Row) -> Iterator[str]:
     """What was read, and how that fits the evidence."""
-    from ..eval.analysis.evidence import evidence_read, joined
+    from ..eval.analysis.evidence import evidence_read
+    from ..eval.scores import joined
 
     every = joined(span for layer in row.read for span in layer)
     layers = "every layer the same" if len(row.read) == 1 else f"any of {len(row.read)} layers"

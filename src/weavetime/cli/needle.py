@@ -12,7 +12,7 @@ from rich.table import Table
 
 from ..errors import DataError
 from . import options as opt
-from .eval import STREAM, Modes, measured, modes_of
+from .eval import STREAM, Modes, Out, measured, modes_of
 from .options import MODE, MODEL, ModelChoice
 
 if TYPE_CHECKING:
@@ -58,10 +58,7 @@ def needle(
     picture: Annotated[
         Path | None, typer.Option(metavar="FILE.png", help="Draw the heat maps.", show_default=False)
     ] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Keep every row as JSONL; a run that was cut goes on.", show_default=False),
-    ] = None,
+    out: Out = None,
 ) -> None:
     """Hide a card at a depth of a stream, and ask about it at the end."""
     from ..eval.analysis.needle import Needle, needle_picture

@@ -112,13 +112,14 @@ def groups(run: Run, done: Collection[Key] = frozenset()) -> list[Group]:
     for example in run.examples:
         *before, (start, end) = run.benchmark.spans(example)
         found.setdefault((example.video, tuple(before), start), []).append((end, example))
+    there = frozenset(done)
     every = (
         Group(
             video,
             before,
             start,
             tuple(sorted(asked, key=lambda pair: pair[0])),
-            frozenset((e.id, name) for _, e in asked for name in run.names) - frozenset(done),
+            frozenset((e.id, name) for _, e in asked for name in run.names) - there,
         )
         for (video, before, start), asked in found.items()
     )

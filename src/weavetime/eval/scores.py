@@ -52,27 +52,28 @@ def evidence_scores(row: Seen) -> EvidenceScores | None:
 
 
 def _score(spans: Sequence[Span], read: Sequence[Span]) -> tuple[float, float | None]:
-    recall = sum(any(_meet(span, other) for other in read) for span in spans) / len(spans)
-    gold, seen = _merged(spans), _merged(read)
+    recall = sum(any(meets(span, other) for other in read) for span in spans) / len(spans)
+    gold, seen = joined(spans), joined(read)
     whole = math.fsum(b - a for a, b in seen)
     inside = math.fsum(max(0.0, min(b, d) - max(a, c)) for a, b in seen for c, d in gold)
     return recall, inside / whole if whole else None
 
 
-def _meet(gold: Span, read: Span) -> bool:
-    """Whether a stretch read shows something of a piece of evidence, which may be a moment."""
-    return (read[0] < gold[1] and gold[0] < read[1]) or gold[0] == gold[1] == read[0]
+def meets(a: Span, b: Span) -> bool:
+    """Whether two stretches share a time; one of no length is a moment, and ends are not part of a stretch."""
+    start, end = max(a[0], b[0]), min(a[1], b[1])
+    return start < end or (start == end and (a[0] == a[1] < b[1] or b[0] == b[1] < a[1]))
 
 
-def _merged(spans: Iterable[Span]) -> list[Span]:
-    """The same time, each second once."""
+def joined(spans: Iterable[Span]) -> tuple[Span, ...]:
+    """Stretches in any order as ascending ones that do not touch."""
     found: list[Span] = []
     for start, end in sorted(spans):
-        if found and start <= found[-1][1]:
+        if found and start <= found[-1][1] + 1e-6:
             found[-1] = (found[-1][0], max(found[-1][1], end))
         else:
             found.append((start, end))
-    return found
+    return tuple(found)
 
 
 def wilson(right: float, n: int) -> tuple[float, float]:

@@ -17,7 +17,7 @@ from ..asking import ORACLE
 from ..base import Example, Span
 from ..row import Key, Row
 from ..run import Fed, Run, measure
-from .evidence import joined, meets
+from ..scores import joined, meets
 
 if TYPE_CHECKING:
     from ...loading import Engine

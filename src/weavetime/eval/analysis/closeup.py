@@ -11,7 +11,7 @@ from PIL.Image import Image
 from ...pictures import Answered, Curve, Lane, card, contact_sheet, page, timeline
 from ..base import Span
 from ..row import Row
-from .evidence import joined, meets
+from ..scores import joined, meets
 from .inspect import Again
 
 WIDTH, FRAMES, COLUMNS = 1520, 24, 12

@@ -10,7 +10,6 @@ import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from string import ascii_uppercase
 from typing import ClassVar
 
 import torch
@@ -61,22 +60,8 @@ class Needle(StreamWorld):
         for length in self.lengths:
             for depth in self.depths:
                 for i in range(self.per_cell):
-                    yield self._example(f"{length}:{depth:g}:{i}", (depth, length))
-
-    def _example(self, name: str, cell: Cell) -> Example:
-        _, asked = self.hidden(name)
-        return Example(
-            id=name,
-            video=name,
-            task=asked.family,
-            question=asked.text,
-            options=() if self.open else asked.options,
-            gold=asked.answer if self.open else ascii_uppercase[asked.gold],
-            at=asked.at,
-            span=(0.0, asked.at),
-            evidence=asked.evidence,
-            extra={"depth": cell[0], "length": cell[1]},
-        )
+                    name = f"{length}:{depth:g}:{i}"
+                    yield self.example(name, name, self.hidden(name)[1], depth=depth, length=length)
 
     def hidden(self, name: str) -> tuple[Script, Asked]:
         """The stream and the question of an id."""

@@ -11,9 +11,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from ...errors import DataError
 from ...pictures import Axis, Line, lines
 from ..base import Benchmark, Example, Span
+from ..scores import meets
 from .arranged import Arrange, Condition
 from .effects import Effect
-from .evidence import meets
 
 PLACES = (0.0, 0.25, 0.5, 0.75, 1.0)
 UNTOUCHED = "where it was"

@@ -40,7 +40,6 @@ class ActivityNetQA(Benchmark):
     """The test set."""
 
     name: ClassVar[str] = "activitynet_qa"
-    about: ClassVar[str] = "short videos, open answers in a word or few (test), exact match or a judge"
     counts: ClassVar[Mapping[str, int]] = {
         "motion": 800,
         "spatial": 800,

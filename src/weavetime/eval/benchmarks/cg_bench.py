@@ -79,7 +79,6 @@ class CGBench(Benchmark):
     metric: str = "long_acc"
 
     name: ClassVar[str] = "cg_bench"
-    about: ClassVar[str] = "long videos, multiple choice and the intervals that hold the clue (mini)"
     counts: ClassVar[Mapping[str, int]] = {"total": 3000}
     max_tokens: ClassVar[int] = 128
 

@@ -37,7 +37,6 @@ class RVS(Benchmark):
     """Both sets; one alone with `partial`."""
 
     name: ClassVar[str] = "rvs"
-    about: ClassVar[str] = "long videos, open questions while they play, graded by a judge"
     counts: ClassVar[Mapping[str, int]] = {"ego": 1465, "movie": 1905}
     max_tokens: ClassVar[int] = 256
     unverified: ClassVar[bool] = True

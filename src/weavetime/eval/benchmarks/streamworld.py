@@ -91,17 +91,22 @@ class StreamWorld(Benchmark):
         """The questions, stream after stream."""
         for script, asked in self.plan():
             for i, a in enumerate(asked):
-                yield Example(
-                    id=f"{script.seed}:{i}",
-                    video=str(script.seed),
-                    task=a.family,
-                    question=a.text,
-                    options=() if self.open else a.options,
-                    gold=a.answer if self.open else ascii_uppercase[a.gold],
-                    at=a.at,
-                    span=(0.0, a.at),
-                    evidence=a.evidence,
-                )
+                yield self.example(f"{script.seed}:{i}", str(script.seed), a)
+
+    def example(self, name: str, video: str, asked: Asked, **extra: Any) -> Example:
+        """A question as an example, with its options or open."""
+        return Example(
+            id=name,
+            video=video,
+            task=asked.family,
+            question=asked.text,
+            options=() if self.open else asked.options,
+            gold=asked.answer if self.open else ascii_uppercase[asked.gold],
+            at=asked.at,
+            span=(0.0, asked.at),
+            evidence=asked.evidence,
+            extra=extra,
+        )
 
     def frames(self, video: str, batch: int, device: torch.device) -> Iterator[Sequence[Frame]]:
         """The stream of a seed, drawn."""

@@ -6,11 +6,12 @@ from collections.abc import Iterator, Mapping
 from importlib.metadata import version
 from typing import Any
 
+from ...config import BASELINES
 from ..protocol import commit
 from ..published import not_comparable
 from ..registry import BENCHMARKS
 from .blocks import Block, Heading, Table, Text
-from .results import BASELINES, Results
+from .results import Results
 
 UNKNOWN = "not said by the results file"
 

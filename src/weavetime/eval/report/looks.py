@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from ...config import BASELINES
 from ...pictures import Axis, Bar, Line, bars, lines
 from ..curves import DELTAS, Bin, at_delta, distance_bins, doublings, gate_bins
 from ..row import Row
 from ..scores import evidence_scores
 from ..scoring import summary
 from .blocks import Block, Cell, Figure, Heading, Table, Text
-from .results import BASELINES, Results
+from .results import Results
 from .tables import NONE, accuracy, count, share, spread
 
 

@@ -8,14 +8,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from ...config import BASELINES
 from ...errors import DataError
 from ..base import Benchmark, differences
 from ..intervals import Interval, intervals
 from ..registry import load
 from ..row import Row
 from ..scoring import by_mode, load_rows, rescored, summary
-
-BASELINES = ("blind", "last:4")
 
 
 @dataclass(frozen=True)
