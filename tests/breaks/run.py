@@ -57,7 +57,13 @@ class Break:
         text = path.read_text() if path.is_file() else ""
         if (count := text.count(self.old)) != 1 or self.old == self.new:
             raise StaleError(f"{self.name}: `old` stands {count} times in {self.file}; expected once, other than `new`")
-        return text.replace(self.old, self.new)
+        new = text.replace(self.old, self.new)
+        if self.file.endswith(".py"):
+            try:
+                compile(new, self.file, "exec", dont_inherit=True)
+            except SyntaxError as e:
+                raise StaleError(f"{self.name}: leaves no Python in {self.file}: {e}") from e
+        return new
 
 
 @dataclass(frozen=True)
