@@ -8,10 +8,13 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import distributed
 from torch.testing._internal.distributed.fake_pg import FakeStore
 
 import weavetime as wt
+from weavetime.backbones import families
+from weavetime.backbones.checkpoints import open_checkpoint
 from weavetime.config import Record
 from weavetime.errors import RecipeError
 from weavetime.train.recipe import Recipe, read_recipe
@@ -57,6 +60,15 @@ def test_every_part_of_the_loss_is_told(whole: Path) -> None:
     assert all(parts <= h.keys() for h in found)
     assert [h["loss_reconstruction"] > 0 for h in found] == [False, False, True, True]
     assert found[-1]["loss_answer"] < found[0]["loss_answer"] - 0.5
+
+
+def test_a_tower_that_is_not_trained_stays_as_it_is(tmp_path: Path) -> None:
+    changes = ("fresh=false", "tuning.vision=false", "optimiser.max_steps=1", "optimiser.warmup=0")
+    train(recipe(tmp_path, *changes), say=lambda _: None)
+    folders = (open_checkpoint("mini", families()).folder, tmp_path)
+    before, after = (load_file(folder / "model.safetensors") for folder in folders)
+    changed = {name.split(".")[0] for name in before if not torch.equal(before[name], after[name])}
+    assert changed == {"language_model", "multi_modal_projector"}
 
 
 def test_going_on_equals_never_having_stopped(whole: Path, tmp_path: Path) -> None:

@@ -72,6 +72,8 @@ class WorldTask(HostTask):
         super().__init__(recipe)
         if self.backbone.axes != 1:
             raise RecipeError(f"{recipe.name}: task world is for models with one axis of positions")
+        if not torch.cuda.is_available():  # nothing is cast on the CPU: what is not trained meets what is
+            self.module.float()
         if settings.fresh:
             self._begin_anew(recipe.run.seed)
         self.settings, self.window = settings, recipe.window
