@@ -10,9 +10,10 @@ a copy of src. Exit code 1 when a break stays green, is stale, or makes somethin
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import shutil
-import subprocess
+import signal
 import sys
 import tempfile
 import time
@@ -21,8 +22,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[2]
 LIMIT = 300  # seconds that the tests of one break may take
+HEAVY = ["torch", "torch._dynamo", "transformers.core_model_loading", "transformers.trainer", "hypothesis", "pytest"]
+CONTEXT = multiprocessing.get_context("forkserver")  # imports HEAVY once, for all runs: most of a run's time otherwise
 FIELDS = {"what": str, "file": str, "old": str, "new": str, "tests": list}
 
 
@@ -81,42 +86,40 @@ class Run:
 
 def run_tests(tree: Path, tests: list[str], limit: float) -> Run:
     """Run tests against the package in tree/src."""
-    observed = tree / "observed.json"
+    observed, said = tree / "observed.json", tree / "output.txt"
     observed.unlink(missing_ok=True)
-    environment = os.environ | {
-        "PYTHONPATH": os.pathsep.join(filter(None, [str(tree / "src"), os.environ.get("PYTHONPATH")])),
+    process = CONTEXT.Process(target=_pytest, args=(tree, tests, observed, said))
+    process.start()
+    process.join(limit)
+    if process.exitcode is None:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.join()
+        return Run(None, {}, "")
+    nothing: dict[str, Any] = {"source": "", "outcomes": {}}
+    seen, output = json.loads(observed.read_text()) if observed.is_file() else nothing, said.read_text()
+    if seen["outcomes"] and Path(seen["source"]) != (tree / "src").resolve():
+        sys.exit(f"not the copy but {seen['source'] or 'no weavetime'} was tested:\n{output}")
+    return Run(process.exitcode, seen["outcomes"], output)
+
+
+def _pytest(tree: Path, tests: list[str], observed: Path, said: Path) -> None:
+    """In a process of its own, forked from one that has imported the heavy libraries and nothing of the package."""
+    os.setsid()
+    with said.open("wb") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    source = str(tree / "src")
+    sys.path[:0] = [source, str(ROOT)]
+    sys.dont_write_bytecode = True
+    os.environ |= {
+        "PYTHONPATH": os.pathsep.join(filter(None, [source, os.environ.get("PYTHONPATH")])),
         "PYTHONDONTWRITEBYTECODE": "1",
         "HYPOTHESIS_STORAGE_DIRECTORY": str(tree / "hypothesis"),
         "WEAVETIME_OBSERVED": str(observed),
     }
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-p",
-        "tests.breaks.observe",
-        "-p",
-        "no:cacheprovider",
-        "--tb=line",
-        *tests,
-    ]
-    try:
-        done = subprocess.run(
-            command,
-            cwd=ROOT,
-            env=environment,
-            timeout=limit,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-    except subprocess.TimeoutExpired:
-        return Run(None, {}, "")
-    nothing: dict[str, Any] = {"source": "", "outcomes": {}}
-    seen = json.loads(observed.read_text()) if observed.is_file() else nothing
-    if seen["outcomes"] and Path(seen["source"]) != (tree / "src").resolve():
-        sys.exit(f"not the copy but {seen['source'] or 'no weavetime'} was tested:\n{done.stdout}")
-    return Run(done.returncode, seen["outcomes"], done.stdout)
+    os.chdir(ROOT)
+    options = ["-p", "tests.breaks.observe", "-p", "no:cacheprovider", "--tb=line"]
+    sys.exit(int(pytest.main([*options, *tests])))
 
 
 def copy_source(tree: Path) -> None:
@@ -160,6 +163,7 @@ def check_unbroken(breaks: list[Break], tree: Path) -> None:
 
 def main(names: list[str]) -> None:
     """Read the breaks, check them, try each."""
+    CONTEXT.set_forkserver_preload(HEAVY)
     files = sorted(p for p in Path(__file__).parent.glob("*.toml") if not names or any(n in p.stem for n in names))
     with tempfile.TemporaryDirectory(prefix="weavetime-breaks-") as folder:
         tree = Path(folder)
