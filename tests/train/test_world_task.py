@@ -123,6 +123,19 @@ def test_fresh_weights_are_drawn_from_the_seed() -> None:
     assert not torch.equal(first[name], shipped[name])
 
 
+@pytest.mark.parametrize("alike", [True, False])
+def test_the_first_head_of_each_group_begins_by_finding_its_like(alike: bool) -> None:
+    task: Any = make_task(read_recipe("mini", [*SMALL, f"alike={str(alike).lower()}"]))
+    layer = task.backbone.decoder.layers[-1]
+    x = torch.randn(24, layer.self_attn.q_proj.in_features, generator=torch.Generator().manual_seed(0))
+    q = layer.self_attn.q_proj(x).view(24, 2, 2, -1)  # KV heads, heads of each
+    k = layer.self_attn.k_proj(x).view(24, 2, -1)
+    like = torch.einsum("ihgd,jhd->hgij", q, k).argmax(-1) == torch.arange(24)
+    share = like.float().mean(-1)
+    assert (share[:, 0] == 1).all() == alike
+    assert (share[:, 1] < 0.3).all()
+
+
 def test_evaluation_names_what_it_measures() -> None:
     task: Any = make_task(read_recipe("mini", SMALL))
     with torch.no_grad():

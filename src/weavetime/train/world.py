@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any
 
 import torch
 from torch import Tensor, distributed
 
 from ..backbones.attach import switched
 from ..errors import RecipeError
+from .fresh import draw_anew
 from .graph import StepGraph
 from .recipe import Recipe
 from .task import Size, Term
@@ -43,13 +43,15 @@ class Weights:
 class WorldTaskSettings:
     """The sections of a recipe for this task.
 
-    fresh: begin from newly drawn weights of the model's config, not from its own. fused: with one process on CUDA,
-    compile the arithmetic and replay the step as one graph.
+    fresh: begin from newly drawn weights of the model's config, not from its own. alike: draw them with heads that
+    attend to tokens like their own. fused: with one process on CUDA, compile the arithmetic and replay the step as one
+    graph.
     """
 
     world: WorldSettings = field(default_factory=WorldSettings)
     weights: Weights = field(default_factory=Weights)
     fresh: bool = False
+    alike: bool = True
     fused: bool = True
 
 
@@ -75,7 +77,7 @@ class WorldTask(HostTask):
         if not torch.cuda.is_available():  # nothing is cast on the CPU: what is not trained meets what is
             self.module.float()
         if settings.fresh:
-            self._begin_anew(recipe.run.seed)
+            draw_anew(self.backbone.model, self.backbone.decoder, recipe.run.seed, alike=settings.alike)
         self.settings, self.window = settings, recipe.window
         processes = distributed.get_world_size() if distributed.is_initialized() else 1
         self._shared = distributed.is_initialized() or recipe.run.deepspeed is not None
@@ -85,12 +87,6 @@ class WorldTask(HostTask):
         self._held = WorldMaker(self.backbone, settings.world, self.window, "held out")
         self._losses: WorldLosses | None = None
         self._graphs: dict[tuple[torch.Size, ...], StepGraph] = {}
-
-    def _begin_anew(self, seed: int) -> None:
-        host: Any = self.backbone.model
-        torch.manual_seed(seed)
-        drawn = type(host)(host.config)
-        host.load_state_dict(drawn.state_dict())
 
     def collate(self, items: Sequence[list[WorldBatch]]) -> list[WorldBatch]:
         """A batch is made whole in the worker."""
