@@ -92,8 +92,8 @@ def test_every_answer_token_follows_the_token_that_predicts_it() -> None:
 def test_an_answer_is_the_option_of_its_letter() -> None:
     batch, _ = made()
     choices = 0
-    for (said, answers), choice, family in zip(
-        rows(batch), batch.choice.flatten(), batch.family.flatten().tolist(), strict=True
+    for ids, (said, answers), choice, family in zip(
+        batch.ids.flatten(0, 1), rows(batch), batch.choice.flatten(), batch.family.flatten().tolist(), strict=True
     ):
         answer = text(torch.tensor([token for _, token, part in answers if part == ANSWER])).removesuffix("<|im_end|>")
         ahead = [token for _, token, part in answers if part == AHEAD]
@@ -109,6 +109,8 @@ def test_an_answer_is_the_option_of_its_letter() -> None:
             answer = option
         known = [] if ROWS[family] == "when" else [maker().backbone.encode(answer)[0]]
         assert ahead == known + verdicts
+        ends = [at + 1 for at, _, part in answers if part == AHEAD][len(known) :]
+        assert [text(ids[end : end + 1]) for end in ends] == ["\n"] * len(verdicts)
     assert 0.5 < choices / len(rows(batch)) < 1
 
 

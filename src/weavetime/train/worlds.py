@@ -172,8 +172,8 @@ class WorldMaker:
         return {**row, "view": view, "wanted": wanted, "before": step + 1, "family": family, "choice": choice}
 
     def _option_ends(self, prompt: list[int], count: int) -> list[int]:
-        """Where the line of each option ends: three lines end before, of the prompt, the question and `Options:`."""
-        return [i for i, token in enumerate(prompt) if token == self.line][3 : 3 + count]
+        """The last token of each option; the prompt, the question and `Options:` end a line before the first."""
+        return [i - 1 for i, token in enumerate(prompt) if token == self.line][3 : 3 + count]
 
     def _turn(self, asked: Asked, choice: bool) -> tuple[list[int], list[int]]:
         prompt = self.backbone.prompt(asked.question(choice=choice), Decoding())
