@@ -44,17 +44,19 @@ class WorldSettings:
     """What the streams of training are like.
 
     streams: a batch. steps: of each. questions: of each. length: tokens that a question and its answer may take.
-    lookup: share of questions that name their answer, so that only its letter is to be found: its mean over the
-    training, falling from twice as many to none. now: share of the others about the present. choice: share of them in
-    multiple choice. present: share of questions about the past over the newest blocks alone. lacking: share of the
-    rest whose view lacks a part of the evidence. reconstruction: pictures of streams told in a wrong order, of `told`
-    steps in `clips` clips, to one picture of the others, from the share `wait` of the training on. size: pixels.
+    letters: share of the training, its beginning, in which every question is a lookup: it names its answer, so that
+    only its letter is to be found. Beside other questions that is hardly learnt. lookup: share of lookups after it,
+    falling from twice as many to none. now: share of the others about the present. choice: share of them in multiple
+    choice. present: share of questions about the past over the newest blocks alone. lacking: share of the rest whose
+    view lacks a part of the evidence. reconstruction: pictures of streams told in a wrong order, of `told` steps in
+    `clips` clips, to one picture of the others, from the share `wait` of the training on. size: pixels.
     """
 
     streams: int = 16
     steps: int = 64
     questions: int = 12
     length: int = 96
+    letters: float = 0.08
     lookup: float = 0.15
     now: float = 0.3
     choice: float = 0.7
@@ -270,7 +272,7 @@ class WorldMaker:
                 views[i, j, : len(view)] = torch.tensor(view)
         stacked = {n: torch.stack([s[n] for s in streams]) for n in streams[0] if n != "view"}
         told = bool(stacked["family"][0, 0] == ROWS.index(TOLD))
-        room = len(streams) * questions * (self.settings.told * 10 + 40 if told else 14)
+        room = len(streams) * questions * (self.settings.told * 10 + 40 if told else 14) + self.settings.length
         answers = _answers(stacked.pop("labels"), stacked.pop("parts"), room)
         return WorldBatch(views=views, answers=answers, **stacked)
 
@@ -357,5 +359,5 @@ class WorldData(Dataset[list[WorldBatch]]):
     def __getitem__(self, index: int) -> list[WorldBatch]:
         torch.set_num_threads(1)
         settings, done = self.maker.settings, index / self.batches
-        lookup = 2 * settings.lookup * (1 - done)
+        lookup = 1.0 if done < settings.letters else 2 * settings.lookup * (1 - done)
         return self.maker.batch(index, settings.reconstruction if done >= settings.wait else 0.0, lookup)
