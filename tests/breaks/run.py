@@ -88,12 +88,16 @@ def run_tests(tree: Path, tests: list[str], limit: float) -> Run:
     """Run tests against the package in tree/src."""
     observed, said = tree / "observed.json", tree / "output.txt"
     observed.unlink(missing_ok=True)
-    process = CONTEXT.Process(target=_pytest, args=(tree, tests, observed, said))
+    process = CONTEXT.Process(target=_run_pytest, args=(tree, tests, observed, said))
     process.start()
-    process.join(limit)
-    if process.exitcode is None:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.join()
+    try:
+        process.join(limit)
+    finally:
+        late = process.exitcode is None
+        if late:  # a process group of its own, which no ctrl-c reaches
+            os.killpg(process.pid, signal.SIGKILL)
+            process.join()
+    if late:
         return Run(None, {}, "")
     nothing: dict[str, Any] = {"source": "", "outcomes": {}}
     seen, output = json.loads(observed.read_text()) if observed.is_file() else nothing, said.read_text()
@@ -102,7 +106,7 @@ def run_tests(tree: Path, tests: list[str], limit: float) -> Run:
     return Run(process.exitcode, seen["outcomes"], output)
 
 
-def _pytest(tree: Path, tests: list[str], observed: Path, said: Path) -> None:
+def _run_pytest(tree: Path, tests: list[str], observed: Path, said: Path) -> None:
     """In a process of its own, forked from one that has imported the heavy libraries and nothing of the package."""
     os.setsid()
     with said.open("wb") as file:

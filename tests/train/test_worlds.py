@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from functools import cache
 from itertools import pairwise
 
@@ -195,6 +196,12 @@ def test_without_time_prompts_steps_have_none() -> None:
     [batch] = maker(False).batch(0, 0.0, 0.15)
     assert batch.times.shape[-1] == 0
     assert int(batch.ids[0, 0, 0]) == -1, "the newline vector heads the question"
+
+
+def test_a_small_batch_has_room_for_long_answers() -> None:
+    one = WorldMaker(maker().backbone, replace(SETTINGS, streams=1, questions=1, reconstruction=0.0), WINDOW, "test")
+    tokens = [int((one.batch(i, 0.0, 1.0)[0].answers[:, 2] > 0).sum()) for i in range(40)]
+    assert max(tokens) > 14
 
 
 def test_a_question_that_does_not_fit_is_refused() -> None:

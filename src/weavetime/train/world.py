@@ -77,7 +77,7 @@ class WorldTask(HostTask):
         if not torch.cuda.is_available():  # nothing is cast on the CPU: what is not trained meets what is
             self.module.float()
         if settings.fresh:
-            draw_anew(self.backbone.model, self.backbone.decoder, recipe.run.seed, alike=settings.alike)
+            draw_anew(self.backbone, recipe.run.seed, alike=settings.alike)
         self.settings, self.window = settings, recipe.window
         processes = distributed.get_world_size() if distributed.is_initialized() else 1
         self._shared = distributed.is_initialized() or recipe.run.deepspeed is not None

@@ -45,7 +45,7 @@ class WorldSettings:
 
     streams: a batch. steps: of each. questions: of each. length: tokens that a question and its answer may take.
     letters: share of the training, its beginning, in which every question is a lookup: it names its answer, so that
-    only its letter is to be found. Beside other questions that is hardly learnt. lookup: share of lookups after it,
+    only its letter is to be found. lookup: share of lookups after it,
     falling from twice as many to none. now: share of the others about the present. choice: share of them in multiple
     choice. present: share of questions about the past over the newest blocks alone. lacking: share of the rest whose
     view lacks a part of the evidence. reconstruction: pictures of streams told in a wrong order, of `told` steps in
