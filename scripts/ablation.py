@@ -71,9 +71,14 @@ class Job:
         return Run(self.world, Path(), self.world.examples(), self.config, self.modes)
 
 
-def jobs(arms: Sequence[str], lengths: Sequence[int], main: int, rest: int, long: int) -> Iterator[Job]:
-    """All that is measured; the last arm is the whole method and is measured in every mode."""
+def jobs(
+    arms: Sequence[str], lengths: Sequence[int], main: int, rest: int, long: int, *, answers: bool = False
+) -> Iterator[Job]:
+    """All that is measured; the last arm is the whole method, in every mode. answers: short ones, not options."""
     config, world = wt.StreamConfig(window=WINDOW, batch=256), StreamWorld(since=0.5)
+    past = PAST
+    if answers:
+        world, past = replace(world, families=OPEN, open=True), tuple(f for f in PAST if f in OPEN)
     for arm in arms:
         found = [(f"main-{steps}", main, replace(world, steps=steps), config, MAIN) for steps in lengths]
         if arm == arms[-1]:
@@ -82,9 +87,10 @@ def jobs(arms: Sequence[str], lengths: Sequence[int], main: int, rest: int, long
             found += [(f"full-{s}", rest, replace(world, steps=s), endless, ("full",)) for s in lengths[:-1]]
             middle = replace(world, steps=lengths[len(lengths) // 2])
             found.append((f"new-{middle.steps}", rest, replace(middle, split="new"), config, MAIN))
-            found.append((f"open-{middle.steps}", rest, replace(middle, families=OPEN, open=True), config, MAIN))
+            if not answers:
+                found.append((f"open-{middle.steps}", rest, replace(middle, families=OPEN, open=True), config, MAIN))
             choosing = tuple(wt.WeaveTime(k=K, delta=0, coarse=c) for c in sorted({1, 3, max(3, -(-long // K))}))
-            about_past, modes = replace(world, steps=long, families=PAST), (*choosing, wt.ReKV(k=K))
+            about_past, modes = replace(world, steps=long, families=past), (*choosing, wt.ReKV(k=K))
             for visual in (False, True):
                 name = f"retrieval-{long}{'-visual' if visual else ''}"
                 found.append((name, rest, about_past, replace(config, visual_only=visual), modes))
@@ -126,7 +132,7 @@ def work(args: argparse.Namespace, arms: dict[str, str]) -> None:
     """The share of the jobs that this process has."""
     mine, of = map(int, args.share.split("/"))
     torch.set_num_threads(1)  # a small model's operations are too short to share
-    share = shares(jobs(list(arms), args.lengths, args.main, args.rest, args.long), of)[mine]
+    share = shares(jobs(list(arms), args.lengths, args.main, args.rest, args.long, answers=args.open), of)[mine]
     for arm, model in arms.items():
         todo = [job for job in share if job.arm == arm]
         if not todo:
@@ -180,6 +186,7 @@ def main() -> int:
     runs.add_argument("--rest", type=int, default=512, help="questions for every other mode")
     runs.add_argument("--lengths", type=lambda t: [int(n) for n in t.split(",")], default=list(LENGTHS))
     runs.add_argument("--long", type=int, default=LONG, help="steps of the streams on which blocks are chosen")
+    runs.add_argument("--open", action="store_true", help="short answers everywhere, in place of options")
     runs.add_argument(
         "--per-card", type=int, default=6, choices=range(1, 65), metavar="N", help="processes for each CUDA card"
     )

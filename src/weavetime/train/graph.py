@@ -15,7 +15,8 @@ class StepGraph:
     """`forward` and its backward for inputs of one shape, captured once and replayed.
 
     forward: from tensors to losses (n,) and further outputs. weights: of the losses; the gradients are those of their
-    weighted sum, and are handed to autograd as if forward had run.
+    weighted sum, and are handed to autograd as if forward had run. No other autograd graph of these parameters may be
+    alive while one is captured: their accumulators would run on its stream.
     """
 
     def __init__(self, module: nn.Module, forward: Forward, weights: Tensor, like: Sequence[Tensor]) -> None:

@@ -1,8 +1,10 @@
-"""Liger's kernels in the language model, where the package and the card are there."""
+"""Which kernels a training runs on: Liger's where the package and the card are there, cuDNN's attention never."""
 
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Literal
 
 import torch
@@ -33,3 +35,18 @@ def use_liger(decoder: Any, wanted: Literal["auto", "on", "off"]) -> str:
     if wanted == "on":
         raise RecipeError(f"run.liger is on, but {lacking}")
     return f"Liger kernels: not used, {lacking}"
+
+
+@contextmanager
+def without_cudnn_attention() -> Iterator[None]:
+    """Attention by any other backend of torch's.
+
+    Under a mask cuDNN's backward, torch 2.11's first choice on Hopper, gives NaN at some lengths (pytorch issue 196678)
+    and ended here in illegal memory accesses.
+    """
+    was = torch.backends.cuda.cudnn_sdp_enabled()
+    torch.backends.cuda.enable_cudnn_sdp(False)
+    try:
+        yield
+    finally:
+        torch.backends.cuda.enable_cudnn_sdp(was)
