@@ -173,6 +173,7 @@ def retrieval(jobs: Mapping[str, Measured]) -> str:
     return table(("streams", "mode", "n", *SCORES, "accuracy (95 %)"), rows)
 
 
+READING = "\n## What it says\n"
 SCORES = ("recall", "recall_union", "precision", "precision_union")
 
 
@@ -183,7 +184,7 @@ def mean(values: Iterable[float | None]) -> str:
 
 
 def report(folder: Path, docs: Path, delta: float | None = None) -> str:
-    """Write docs/ablation.md and its plots; returns the table of lengths."""
+    """Write docs/ablation.md and its plots; returns the table of lengths. What the page says under READING is kept."""
     arms, said = load(folder, delta), json.loads((folder / "run.json").read_text())
     subject = list(arms)[-1]
     jobs = arms[subject]
@@ -212,7 +213,9 @@ def report(folder: Path, docs: Path, delta: float | None = None) -> str:
             parts[f"{title}, {subject} on streams of {job.steps} steps"] = by_family(job.modes)
     about = {arm: json.loads((folder / arm / "about.json").read_text()) for arm in arms}
     about = {arm: a if delta is None else {**a, "delta": delta} for arm, a in about.items()}
-    (docs / "ablation.md").write_text(page(parts, said, about))
+    path = docs / "ablation.md"
+    _, heading, reading = path.read_text().partition(READING) if path.exists() else ("", "", "")
+    path.write_text(page(parts, said, about) + heading + reading)
     (folder / "summary.json").write_text(json.dumps({"run": said, "arms": about, "tables": parts}, indent=1))
     return lengths
 
