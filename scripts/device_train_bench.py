@@ -31,7 +31,7 @@ from weavetime.bench.run import FRAME
 from weavetime.bench.shapes import make
 from weavetime.train.losses import token_losses
 from weavetime.train.recipe import Lora, Recipe, Tuning
-from weavetime.train.tuning import checkpoint_activations, tune
+from weavetime.train.tuning import tune
 
 FRAMES, PROMPT, TEXT = 32, 18, 300  # steps of a sample, tokens of a time prompt, tokens of the turns (all with a loss)
 
@@ -167,7 +167,6 @@ def bench(shape: str, batches: list[int], count: int, *, projector: bool, device
     limits = measure(device)
     backbone = make(shape, device, time_prompts=True).backbone
     recipe = Recipe("bench", shape, tuning=Tuning(lora=Lora(r=128, alpha=256, dropout=0.05), projector=projector))
-    checkpoint_activations(backbone.decoder)
     module = tune(backbone.model, backbone.family, recipe).train()
     parameters = [p for p in module.parameters() if p.requires_grad]
     trained = next((m for n, m in module.named_modules() if n.endswith("modules_to_save.default")), None)

@@ -205,6 +205,19 @@ def test_a_batch_of_nothing_reaches_every_trained_weight(family: str, videos: Pa
     assert all(p.grad is None for p in task.module.parameters() if not p.requires_grad)
 
 
+@pytest.mark.parametrize("family", tiny.TRAINED)
+def test_a_frozen_tower_keeps_nothing_for_the_backward_pass(family: str, videos: Path, tmp_path: Path) -> None:
+    more = {"samples": {"frames_per_step": 2 if family == "qwen2_vl" else 1}}
+    task = samples_task(tmp_path, family, videos, run={"gradient_checkpointing": True}, **more)
+    ran = []
+    for module in task.backbone.vision.modules():
+        if isinstance(module, torch.nn.Linear) and not any(p.requires_grad for p in module.parameters()):
+            module.register_forward_hook(lambda _, __, out: ran.append(out.requires_grad))
+    task.losses(task.collate([task.dataset[0]]))
+    assert ran
+    assert not any(ran)
+
+
 def test_an_unusable_sample_is_listed_and_counted(
     videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

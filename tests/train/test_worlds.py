@@ -130,16 +130,40 @@ def test_views_hold_past_blocks_and_mostly_the_evidence() -> None:
     _, held = first_tokens(batch, torch.zeros(len(batch.answers), dtype=torch.bool))
     past = torch.tensor([ROWS[f] not in (*NOW_NAMES, LOOKUP) for f in batch.family.flatten()]).view(held.shape)
     assert 0.4 < held[past].float().mean() < 0.95
-    for view, before in zip(batch.views.flatten(0, 1).tolist(), batch.before.flatten().tolist(), strict=True):
-        blocks = [b for b in view if b >= 0]
-        assert blocks
-        assert blocks == sorted(set(blocks))
-        assert view[len(blocks) :] == [-1] * (len(view) - len(blocks))
-        assert blocks[-1] < before
-    present = [
-        v for v, f in zip(batch.views.flatten(0, 1), batch.family.flatten(), strict=True) if ROWS[f] in NOW_NAMES
-    ]
-    assert all(int(v.max()) >= 0 for v in present)
+    for layers, before in zip(batch.views.flatten(0, 1).tolist(), batch.before.flatten().tolist(), strict=True):
+        for view in layers:
+            blocks = [b for b in view if b >= 0]
+            assert blocks
+            assert blocks == sorted(set(blocks))
+            assert view[len(blocks) :] == [-1] * (len(view) - len(blocks))
+            assert blocks[-1] < before
+
+
+def test_layers_have_scattered_blocks_of_their_own_and_as_many() -> None:
+    batch, _ = made()
+    views = batch.views.flatten(0, 1)
+    counts = (views >= 0).sum(-1)
+    assert bool((counts == counts[:, :1]).all())
+    differ = (views != views[:, :1]).any(-1).any(-1)
+    assert 0.15 < float(differ.float().mean()) < 0.8
+    asked = torch.tensor([ROWS[f] not in (*NOW_NAMES, LOOKUP) for f in batch.family.flatten()])
+    wanted = batch.wanted.flatten(0, 1)
+    shows = torch.zeros(*counts.shape, wanted.shape[-1] + 1, dtype=torch.bool)
+    shows.scatter_(-1, torch.where(views < 0, wanted.shape[-1], views), True)
+    held = (wanted[:, None] & shows[..., None, :-1]).any(-1) | ~wanted.any(-1)[:, None]
+    held = held.all(-1)[differ & asked]
+    assert bool((held == held[:, :1]).all())  # what lacks a part of the evidence lacks it in every layer
+
+
+def test_a_time_is_asked_for_with_options_and_in_words() -> None:
+    batches = [maker().batch(i, 0.0, 0.0)[0] for i in range(6)]
+    found = [
+        (bool(c), said) for b in batches for f, c, (said, _) in zip(b.family.flatten(), b.choice.flatten(), rows(b),
+        strict=True) if ROWS[f] == "when"
+    ]  # fmt: skip
+    words = [said for choice, said in found if not choice]
+    assert 0 < len(words) < len(found)
+    assert all(re.search(r"assistant\n\n?.*Time=\d{5}\.\d-\d{5}\.\ds<\|im_end\|>", said, re.S) for said in words)
 
 
 def test_wanted_blocks_lie_before_the_question() -> None:
@@ -189,7 +213,7 @@ def test_arrivals_are_new_on_screen() -> None:
                 assert now in shown[i] - shown[i - 1]
                 news += 1
             assert not i or shown[i] - shown[i - 1] <= {now}
-        assert news > 3
+        assert news > 1
 
 
 def test_without_time_prompts_steps_have_none() -> None:

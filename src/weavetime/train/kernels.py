@@ -1,4 +1,4 @@
-"""Which kernels a training runs on: Liger's where the package and the card are there, cuDNN's attention never."""
+"""Which kernels a training runs on: Liger's where the package and the card are there, and where cuDNN's attention is kept off."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ def use_liger(decoder: Any, wanted: Literal["auto", "on", "off"]) -> str:
 
 @contextmanager
 def without_cudnn_attention() -> Iterator[None]:
-    """Attention by any other backend of torch's.
+    """Attention by any other backend of torch's, for what is called here and its backward.
 
     Under a mask cuDNN's backward, torch 2.11's first choice on Hopper, gives NaN at some lengths (pytorch issue 196678)
-    and ended here in illegal memory accesses.
+    and at some ended here in illegal memory accesses.
     """
     was = torch.backends.cuda.cudnn_sdp_enabled()
     torch.backends.cuda.enable_cudnn_sdp(False)

@@ -17,7 +17,6 @@ from transformers.trainer_utils import set_seed
 
 from ..errors import RecipeError
 from .checkpoints import STATE, all_checkpoints, newest
-from .kernels import without_cudnn_attention
 from .progress import Screen
 from .recipe import Recipe, launch_files
 from .task import Task, make_task
@@ -107,8 +106,7 @@ def train(recipe: Recipe, *, resume: bool = False, say: Say = print) -> dict[str
             say(line)
     trainer.bad.start(json.loads((start / STATE).read_text())["global_step"] if start else 0)
     try:
-        with without_cudnn_attention():
-            result = trainer.train(resume_from_checkpoint=str(start) if start else None)
+        result = trainer.train(resume_from_checkpoint=str(start) if start else None)
     finally:
         screen.close()
     trainer.save_model()

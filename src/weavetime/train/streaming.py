@@ -76,8 +76,8 @@ class Places:
 class StreamPass:
     """The plan of one training forward, for models with one axis of positions.
 
-    views: int64 (batch, questions, most), the steps of each view in order, -1 after the last. prompts: bool (batch,
-    questions, length), tokens that were asked (answers and pads left out). similarities: coarse and late-interaction
+    views: int64 (batch, questions, layers, most), the steps of each layer's view in order, as many in every layer, -1
+    after the last. prompts: bool (batch, questions, length), tokens that were asked (answers and pads left out). similarities: coarse and late-interaction
     scores (batch, questions, steps) of each layer, filled by the pass where `retrieval` is on.
     """
 
@@ -86,7 +86,7 @@ class StreamPass:
         self.places, self.views, self.retrieval = places, views.clamp_min(0), retrieval
         self.weight = prompts / prompts.sum(-1, keepdim=True).clamp_min(1)
         self.similarities: list[tuple[Tensor, Tensor]] = []
-        counts = (views >= 0).sum(-1).flatten()
+        counts = (views[:, :, 0] >= 0).sum(-1).flatten()
         own = s.sink + counts[:, None] * s.tokens + torch.arange(s.length, device=counts.device)
         self.own = places.angles[0][own], places.angles[1][own]
         in_view = torch.arange(views.shape[-1] * s.tokens, device=counts.device) < counts[:, None] * s.tokens
@@ -98,7 +98,7 @@ class StreamPass:
         """q (batch, heads, tokens, dim), k and v (batch, kv_heads, tokens, dim), un-rotated; returns q's shape."""
         p = self.places
         wrap = compiled if p.fused else _as_is
-        questions = wrap(_questions)(p, self.own, self.views, self.mask, q, k, v, scaling)
+        questions = wrap(_questions)(p, self.own, self.views[:, :, layer], self.mask, q, k, v, scaling)
         parts = [_sink(p, q, k, v, scaling), wrap(_steps)(p, q, k, v, scaling), questions]
         if self.retrieval:
             self.similarities.append(wrap(_similarity)(p.shape, self.weight, q, k))

@@ -43,8 +43,6 @@ class HostTask:
         )
         decoder = self.backbone.decoder
         self.kernels = use_liger(decoder, recipe.run.liger)
-        if recipe.run.gradient_checkpointing:
-            checkpoint_activations(decoder)
         self.blocks: Sequence[str] = (type(decoder.layers[0]).__name__,)
         self.module: nn.Module = tune(host, checkpoint.family, recipe)
 
@@ -77,15 +75,11 @@ class HostTask:
             raise ModelError(f"{folder} does not hold what this recipe trains: was it changed since?")
 
 
-def checkpoint_activations(decoder: Any) -> None:
-    """Keep no activations inside the decoder's layers: the backward pass makes them anew."""
-    name = "activation_checkpointing_enable"  # older releases have the other name alone
-    enable = getattr(decoder, name, None) or decoder.gradient_checkpointing_enable
-    enable({"use_reentrant": False})
-
-
 def tune(host: Any, family: str, recipe: Recipe) -> nn.Module:
-    """Mark what `recipe.tuning` trains, in float32; wrap with PEFT for LoRA. Raises RecipeError."""
+    """Mark what `recipe.tuning` trains, in float32; wrap with PEFT for LoRA. Raises RecipeError.
+
+    Where the recipe says so, the decoder's layers keep no activations: the backward pass makes them anew.
+    """
     tuning = recipe.tuning
     host.requires_grad_(False)
     if tuning.lora is not None:
@@ -96,6 +90,11 @@ def tune(host: Any, family: str, recipe: Recipe) -> nn.Module:
     for parameter in module.parameters():
         if parameter.requires_grad:  # steps of 1e-5 are lost in bfloat16
             parameter.data = parameter.data.float()
+    if recipe.run.gradient_checkpointing:  # after PEFT, which of such a model wants gradients of what enters the tower
+        decoder = host.model.language_model
+        name = "activation_checkpointing_enable"  # older releases have the other name alone
+        enable = getattr(decoder, name, None) or decoder.gradient_checkpointing_enable
+        enable({"use_reentrant": False})
     return module
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -11,6 +12,7 @@ from torch.nn import functional
 from ..backbones import Backbone
 from ..backbones.values import NEWLINE
 from ..world import Atlas, Renderer, Script
+from .kernels import without_cudnn_attention
 from .streaming import Places, Shape, StreamPass, compiled
 from .worlds import AHEAD, ANSWER, RECONSTRUCTION, WorldBatch, names
 
@@ -22,9 +24,10 @@ PARTS = {"answer": ANSWER, "reconstruction": RECONSTRUCTION, "ahead": AHEAD}
 
 @dataclass(frozen=True)
 class Seen:
-    """One forward of a batch: last hidden states by their place, and the pass that made them.
+    """One forward of a batch: hidden states by their place, and the pass that made them.
 
-    steps: of picture tokens. ends: of the last token of each step.
+    steps: of picture tokens, ends: of the last token of each step, both half way through the layers, normed: what is
+    known there the layers above can read, what is known at the end nothing reads. questions: last ones.
     """
 
     steps: Tensor
@@ -83,10 +86,14 @@ class WorldLosses:
             self.places[shape] = Places.of(shape, self.window, self.angles, fused=fused)
         plan = StreamPass(self.places[shape], batch.views, batch.prompts, retrieval=shape.questions > 1)
         ranks = torch.arange(embeds.shape[1], device=embeds.device)[None]
-        out = backbone.decoder(inputs_embeds=embeds, position_ids=ranks, use_cache=False, memory=plan)
-        hidden = out.last_hidden_state
-        asked = hidden[:, shape.asked :].unflatten(1, batch.ids.shape[1:])
-        blocks = hidden[:, shape.sink : shape.asked].unflatten(1, (steps, shape.tokens))
+        middle: list[Tensor] = []
+        layers = backbone.decoder.layers
+        hook = layers[len(layers) // 2].register_forward_pre_hook(lambda _, given: middle.append(given[0]))
+        with hook:
+            out = backbone.decoder(inputs_embeds=embeds, position_ids=ranks, use_cache=False, memory=plan)
+        asked = out.last_hidden_state[:, shape.asked :].unflatten(1, batch.ids.shape[1:])
+        half = backbone.decoder.norm(middle[0][:, shape.sink : shape.asked])
+        blocks = half.unflatten(1, (steps, shape.tokens))
         return Seen(blocks[:, :, first : first + features.shape[2]], blocks[:, :, -1], asked, features, plan)
 
     def _embed(self, ids: Tensor, like: Tensor) -> Tensor:
@@ -95,10 +102,12 @@ class WorldLosses:
 
     def __call__(self, batch: WorldBatch) -> tuple[Tensor, Tensor]:
         """Sum and count of every one of TERMS, fp32 (terms, 2); which of `answers` were predicted, bool."""
-        seen = self.seen(batch)
+        many = batch.views.shape[1] > 1  # streams told in a wrong order have one question, about all of them
+        with nullcontext() if many else without_cudnn_attention():
+            seen = self.seen(batch)
         found, right = self._text(seen, batch)
         found["names"] = self._names(seen, batch)
-        if batch.views.shape[1] > 1:  # streams told in a wrong order have one question, about all of them
+        if many:
             found["arrivals"] = self._arrivals(seen, batch)
             found["retrieval"] = self._retrieval(seen, batch)
         nothing = torch.zeros(2, device=right.device)
@@ -114,7 +123,7 @@ class WorldLosses:
         return found, (logits.detach().argmax(-1) == labels) & (parts > 0)
 
     def _names(self, seen: Seen, batch: WorldBatch) -> Tensor:
-        """Cross-entropy of picture tokens against the names they show, before the language model and after it."""
+        """Cross-entropy of picture tokens against the names they show, before the language model and half way."""
         rows = self.backbone.decoder.embed_tokens.weight.index_select(0, self.forms.flatten())
         labelled = batch.things >= 0
         share = labelled / labelled.sum(-1, keepdim=True).clamp_min(1)
@@ -164,6 +173,7 @@ def first_tokens(batch: WorldBatch, right: Tensor) -> tuple[Tensor, Tensor]:
     hit[row[first]] = right[mine][first]
     steps = batch.wanted.shape[-1]
     viewed = torch.zeros(*rows, steps + 1, dtype=torch.bool, device=right.device)
-    viewed.scatter_(-1, torch.where(batch.views < 0, steps, batch.views), True)
+    views = batch.views[:, :, 0]
+    viewed.scatter_(-1, torch.where(views < 0, steps, views), True)
     held = (batch.wanted & viewed[..., None, :-1]).any(-1) | ~batch.wanted.any(-1)
     return hit.view(rows), held.all(-1)

@@ -79,8 +79,9 @@ class WorldBatch:
 
     backdrops, canvas, layers: pictures as `Atlas.compose` takes them. times (streams, steps, prompt): ids of each
     step's time prompt. ids (streams, questions, length), the newline vector among them. prompts: which of them were
-    asked. views (streams, questions, steps): blocks in order, -1 after the last. answers (tokens, 3): where a token is
-    predicted, as a place in `ids` flattened, which token, and its part of the loss, 0 where there is none. wanted
+    asked. views (streams, questions, layers, steps): blocks in order, as many in every layer, -1 after the last. answers
+    (tokens, 3): where a token is predicted, as a place in `ids` flattened, which token, and its part of the loss, 0
+    where there is none. wanted
     (streams, questions, SPANS, steps): the blocks of each part of the evidence. before (streams, questions): how many
     steps could be seen. things (streams, steps, tokens, 3): what each picture token shows, as rows of `names()`, -1
     for nothing. arrivals (streams, steps, 2): the kind that came last, and the one before it, as such rows. family,
@@ -117,6 +118,7 @@ class WorldMaker:
 
     def __init__(self, backbone: Backbone, settings: WorldSettings, window: int, seed: str) -> None:
         self.backbone, self.settings, self.window, self.seed = backbone, settings, window, seed
+        self.layers = int(backbone.decoder.config.num_hidden_layers)
         self.grid = backbone.grid(settings.size, settings.size)
         self.asking, self.line = backbone.encode("?")[-1], backbone.encode("\n")[-1]
         self.verdicts = [backbone.encode(word)[0] for word in ("no", "yes")]
@@ -161,7 +163,7 @@ class WorldMaker:
         wanted = torch.zeros(SPANS, script.steps, dtype=torch.bool)
         for i, span in enumerate([] if now else spans[:SPANS]):
             wanted[i, span] = True
-        choice = rng.random() < self.settings.choice or asked.family in ("when", LOOKUP)
+        choice = rng.random() < self.settings.choice or asked.family == LOOKUP
         prompt, answer = self._turn(asked, choice)
         row = _text([prompt], [(answer, ANSWER)], self.settings.length)
         if asked.family != "when":  # the first token of a time says nothing
@@ -182,18 +184,24 @@ class WorldMaker:
         said = f"{ascii_uppercase[asked.gold]}) {asked.answer}" if choice else asked.answer
         return prompt.ids.tolist(), self.backbone.encode(f"{said}<|im_end|>")
 
-    def _view(self, rng: random.Random, step: int, spans: list[list[int]], now: bool) -> list[int]:
-        """The newest blocks; or scattered ones, most often with some of every part of the evidence among them."""
+    def _view(self, rng: random.Random, step: int, spans: list[list[int]], now: bool) -> list[list[int]]:
+        """The newest blocks; or scattered ones, most often with some of every part of the evidence among them.
+
+        As where the past is recalled, each layer has scattered blocks of its own, as many as the others.
+        """
         s = self.settings
         if rng.random() < (0.75 if now else s.present):
-            return list(range(max(0, step + 1 - self.window), step + 1))
+            return [list(range(max(0, step + 1 - self.window), step + 1))] * self.layers
         if rng.random() < 0.2:
-            return list(range(step + 1))
+            return [list(range(step + 1))] * self.layers
         lost = rng.randrange(len(spans)) if spans and not now and rng.random() < s.lacking else None
-        kept = {i for n, span in enumerate(spans) if n != lost for i in rng.sample(span, rng.randint(1, len(span)))}
         gone = set(spans[lost]) if lost is not None else set()
-        others = [i for i in range(step + 1) if i not in kept and i not in gone]
-        return sorted([*kept, *rng.sample(others, rng.randint(0, len(others)))]) or [step]
+        found = [span for n, span in enumerate(spans) if n != lost]
+        kept = [{i for span in found for i in rng.sample(span, rng.randint(1, len(span)))} for _ in range(self.layers)]
+        kept = [{i for i in blocks if i not in gone} for blocks in kept]
+        rest = [i for i in range(step + 1) if i not in gone] or [step]
+        size = rng.randint(max(1, *map(len, kept)), len(rest))
+        return [sorted(k | set(rng.sample([i for i in rest if i not in k], size - len(k)))) for k in kept]
 
     # Streams in a wrong order
 
@@ -209,12 +217,12 @@ class WorldMaker:
         tries = (ask(script, s.told - 1, rng.choice(PAST_NAMES), rng) for _ in range(8))
         asked = next((a for a in tries if a is not None), None)
         if asked is not None:
-            own, said = self._turn(asked, rng.random() < s.choice or asked.family == "when")
+            own, said = self._turn(asked, rng.random() < s.choice)
             turns.append(opened + own)
             answers.append((said, ANSWER))
         row = _text(turns, answers, s.told * 10 + 2 * s.length)
         nothing = torch.zeros(SPANS, s.told, dtype=torch.bool)
-        row |= {"view": list(range(s.told)), "wanted": nothing, "before": s.told}
+        row |= {"view": [list(range(s.told))] * self.layers, "wanted": nothing, "before": s.told}
         return {**self._pictures(script, order), **_columns([{**row, "family": ROWS.index(TOLD), "choice": False}])}
 
     # Pictures
@@ -266,10 +274,10 @@ class WorldMaker:
 
     def _stack(self, streams: list[dict[str, Any]]) -> WorldBatch:
         questions, steps = len(streams[0]["view"]), len(streams[0]["canvas"])
-        views = torch.full((len(streams), questions, steps), -1)
+        views = torch.full((len(streams), questions, self.layers, steps), -1)
         for i, stream in enumerate(streams):
             for j, view in enumerate(stream["view"]):
-                views[i, j, : len(view)] = torch.tensor(view)
+                views[i, j, :, : len(view[0])] = torch.tensor(view)
         stacked = {n: torch.stack([s[n] for s in streams]) for n in streams[0] if n != "view"}
         told = bool(stacked["family"][0, 0] == ROWS.index(TOLD))
         room = len(streams) * questions * (self.settings.told * 10 + 40 if told else 14) + self.settings.length
