@@ -1,4 +1,4 @@
-"""Which kernels a training runs on: Liger's where the package and the card are there, and where cuDNN's attention is kept off."""
+"""Which kernels a training runs on: Liger's where package and card are there, cuDNN's attention not everywhere."""
 
 from __future__ import annotations
 

@@ -77,8 +77,9 @@ class StreamPass:
     """The plan of one training forward, for models with one axis of positions.
 
     views: int64 (batch, questions, layers, most), the steps of each layer's view in order, as many in every layer, -1
-    after the last. prompts: bool (batch, questions, length), tokens that were asked (answers and pads left out). similarities: coarse and late-interaction
-    scores (batch, questions, steps) of each layer, filled by the pass where `retrieval` is on.
+    after the last. prompts: bool (batch, questions, length), tokens that were asked (answers and pads left out).
+    similarities: coarse and late-interaction scores (batch, questions, steps) of each layer, filled by the pass where
+    `retrieval` is on.
     """
 
     def __init__(self, places: Places, views: Tensor, prompts: Tensor, *, retrieval: bool = True) -> None:

@@ -79,9 +79,9 @@ class WorldBatch:
 
     backdrops, canvas, layers: pictures as `Atlas.compose` takes them. times (streams, steps, prompt): ids of each
     step's time prompt. ids (streams, questions, length), the newline vector among them. prompts: which of them were
-    asked. views (streams, questions, layers, steps): blocks in order, as many in every layer, -1 after the last. answers
-    (tokens, 3): where a token is predicted, as a place in `ids` flattened, which token, and its part of the loss, 0
-    where there is none. wanted
+    asked. views (streams, questions, layers, steps): blocks in order, as many in every layer, -1 after the last.
+    answers (tokens, 3): where a token is predicted, as a place in `ids` flattened, which token, and its part of the
+    loss, 0 where there is none. wanted
     (streams, questions, SPANS, steps): the blocks of each part of the evidence. before (streams, questions): how many
     steps could be seen. things (streams, steps, tokens, 3): what each picture token shows, as rows of `names()`, -1
     for nothing. arrivals (streams, steps, 2): the kind that came last, and the one before it, as such rows. family,
