@@ -124,6 +124,20 @@ def test_gradients_reach_every_part_of_the_model() -> None:
     assert [n for n in without if "vision_tower" not in n or not n.endswith(unused)] == []
 
 
+def test_what_steps_know_is_taught_where_layers_above_read_it() -> None:
+    backbone = engine(True).backbone
+    model = backbone.model.requires_grad_(True)
+    batch, _ = ran(True)
+    losses = WorldLosses(backbone, WINDOW, SETTINGS.size)
+    with switched(backbone.decoder, backbone.head_dim):
+        seen = losses.seen(batch)
+    (losses._names(seen, batch)[0] + losses._arrivals(seen, batch)[0]).backward()
+    reached = [layer.mlp.down_proj.weight.grad is not None for layer in backbone.decoder.layers]
+    model.zero_grad()
+    model.requires_grad_(False)
+    assert reached == [True] * (LAYERS // 2) + [False] * (LAYERS // 2)
+
+
 def test_an_earlier_step_does_not_see_a_later_one() -> None:
     backbone = engine(True).backbone
     batch, seen = ran(True)
