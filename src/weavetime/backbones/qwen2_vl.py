@@ -11,7 +11,9 @@ import torch
 from torch import Tensor
 
 from ..errors import VideoError
+from . import spans
 from .base import Backbone
+from .checkpoints import Checkpoint
 from .family import QWEN2_7B, TESTED, Published
 from .values import Grid, Strings
 
@@ -34,6 +36,10 @@ class Qwen2VL(Backbone):
     axes = 3
     strings = Strings(sink="<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>user\n")
     opening = "<|vision_start|>"
+
+    def __init__(self, model: Any, tokenizer: Any, checkpoint: Checkpoint, *, time_prompts: bool) -> None:
+        super().__init__(model, tokenizer, checkpoint, time_prompts=time_prompts)
+        self.vision.config._attn_implementation = spans.NAME
 
     @classmethod
     def claims(cls, config: Mapping[str, Any]) -> bool:
