@@ -69,3 +69,14 @@ def test_it_learns(tmp_path: Path) -> None:
     history = json.loads((folder / "trainer_state.json").read_text())["log_history"]
     names = [h["loss_names"] for h in history if "loss_names" in h]
     assert names[-1] < 0.9 * names[0]
+
+
+def test_streams_in_a_wrong_order_join_at_full_size(tmp_path: Path) -> None:
+    """A second shape's graph after the first: cuDNN's attention ended in an illegal memory access here."""
+    folder = tmp_path / "out"
+    changes = [f"output={folder}", "optimiser.max_steps=6", "run.log_every=1", "run.report_to=none", "run.workers=6"]
+    train(read_recipe("mini", [*changes, "run.evaluate_every=2"]), say=lambda _: None)
+    history = json.loads((folder / "trainer_state.json").read_text())["log_history"]
+    told = [h["loss_reconstruction"] for h in history if "loss_reconstruction" in h]
+    assert told[0] == 0
+    assert told[-1] > 0

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from functools import cache
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional
 
 import weavetime as wt
 from weavetime.backbones.attach import switched
@@ -136,6 +138,25 @@ def test_what_steps_know_is_taught_where_layers_above_read_it() -> None:
     model.zero_grad()
     model.requires_grad_(False)
     assert reached == [True] * (LAYERS // 2) + [False] * (LAYERS // 2)
+
+
+def test_training_keeps_off_cudnns_attention(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its backward under a mask fails on Hopper; whether it may be chosen is asked when attention is called."""
+    backbone = engine(True).backbone
+    batch, _ = ran(True)
+    attend, allowed = functional.scaled_dot_product_attention, []
+
+    def noted(*more: Any, **named: Any) -> torch.Tensor:
+        allowed.append(torch.backends.cuda.cudnn_sdp_enabled())
+        return attend(*more, **named)
+
+    monkeypatch.setattr(functional, "scaled_dot_product_attention", noted)
+    before = torch.backends.cuda.cudnn_sdp_enabled()
+    with switched(backbone.decoder, backbone.head_dim), torch.no_grad():
+        WorldLosses(backbone, WINDOW, SETTINGS.size)(batch)
+    assert len(allowed) > 3 * LAYERS
+    assert not any(allowed)
+    assert torch.backends.cuda.cudnn_sdp_enabled() == before
 
 
 def test_an_earlier_step_does_not_see_a_later_one() -> None:

@@ -1,4 +1,4 @@
-"""Which kernels a training runs on: Liger's where package and card are there, cuDNN's attention not everywhere."""
+"""Which kernels a training runs on: Liger's where package and card are there, cuDNN's attention not where it fails."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def without_cudnn_attention() -> Iterator[None]:
     """Attention by any other backend of torch's, for what is called here and its backward.
 
     Under a mask cuDNN's backward, torch 2.11's first choice on Hopper, gives NaN at some lengths (pytorch issue 196678)
-    and at some ended here in illegal memory accesses.
+    and ended here in illegal memory accesses, once a graph of one shape was followed by one of another.
     """
     was = torch.backends.cuda.cudnn_sdp_enabled()
     torch.backends.cuda.enable_cudnn_sdp(False)

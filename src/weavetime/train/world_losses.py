@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -103,7 +102,7 @@ class WorldLosses:
     def __call__(self, batch: WorldBatch) -> tuple[Tensor, Tensor]:
         """Sum and count of every one of TERMS, fp32 (terms, 2); which of `answers` were predicted, bool."""
         many = batch.views.shape[1] > 1  # streams told in a wrong order have one question, about all of them
-        with nullcontext() if many else without_cudnn_attention():
+        with without_cudnn_attention():
             seen = self.seen(batch)
         found, right = self._text(seen, batch)
         found["names"] = self._names(seen, batch)
