@@ -112,21 +112,43 @@ def by_family(columns: Mapping[str, Mapping[str, Row]]) -> str:
     return table(("family", "n", *columns), rows)
 
 
+def difference(a: Mapping[str, Row], b: Mapping[str, Row], keep: Callable[[Row], bool]) -> tuple[int, str] | None:
+    """How many questions, and by how much a is better than b on those that are kept; None where there are none."""
+    keys = [k for k in sorted(a.keys() & b.keys()) if keep(a[k])]
+    if not keys:
+        return None
+    found = paired([a[k].right for k in keys], [b[k].right for k in keys], [a[k].video for k in keys])
+    return len(keys), "{:+.3f} ({:+.3f} to {:+.3f})".format(*found)
+
+
+KEEP: dict[str, Callable[[Row], bool]] = {"all": lambda r: True, "past": lambda r: r.task not in NOWS}
+
+
 def differences(jobs: Mapping[str, Measured]) -> str:
-    """Paired differences of accuracy."""
+    """Paired differences of accuracy between modes."""
     rows = []
     for job in [*main_jobs(jobs), *main_jobs(jobs, "new"), *main_jobs(jobs, "open")]:
         name = next(n for n, j in jobs.items() if j is job)
         for one, other in ((METHOD, REKV), (METHOD, WINDOW), (ALWAYS, REKV)):
-            a, b = job.modes[one], job.modes[other]
-            for what, keep in (("all", lambda r: True), ("past", lambda r: r.task not in NOWS)):
-                keys = [k for k in sorted(a.keys() & b.keys()) if keep(a[k])]
-                if keys:
-                    streams = [a[k].video for k in keys]
-                    found = paired([a[k].right for k in keys], [b[k].right for k in keys], streams)
-                    said = "{:+.3f} ({:+.3f} to {:+.3f})".format(*found)
-                    rows.append((name, f"{one} − {other}", what, len(keys), said))
+            for what, keep in KEEP.items():
+                if found := difference(job.modes[one], job.modes[other], keep):
+                    rows.append((name, f"{one} − {other}", what, *found))
     return table(("streams", "difference", "questions", "n", "accuracy (95 %)"), rows)
+
+
+def between(arms: Mapping[str, Mapping[str, Measured]]) -> str:
+    """Paired differences between arms in the method's mode: each against the one before, the last against the first."""
+    names = list(arms)
+    pairs = list(dict.fromkeys([*zip(names[1:], names, strict=False), (names[-1], names[0])]))
+    rows = []
+    for one, other in pairs if len(names) > 1 else ():
+        for a, b in zip(main_jobs(arms[one]), main_jobs(arms[other]), strict=True):
+            families = FAMILIES if a is main_jobs(arms[one])[-1] else ()
+            kinds = {**KEEP, **{f: (lambda r, f=f: r.task == f) for f in families if f not in NOWS}}
+            for what, keep in kinds.items():
+                if found := difference(a.modes[METHOD], b.modes[METHOD], keep):
+                    rows.append((a.steps, f"{one} − {other}", what, *found))
+    return table(("steps", "difference", "questions", "n", "accuracy (95 %)"), rows)
 
 
 def by_distance(job: Measured) -> str:
@@ -184,12 +206,15 @@ def mean(values: Iterable[float | None]) -> str:
 
 
 def report(folder: Path, docs: Path, delta: float | None = None) -> str:
-    """Write docs/ablation.md and its plots; returns the table of lengths. What the page says under READING is kept."""
+    """Write docs/ablation.md and its plots; returns the table of lengths. What the page says under READING is
+    kept where all above it stays as it was.
+    """
     arms, said = load(folder, delta), json.loads((folder / "run.json").read_text())
+    said["report"] = "python scripts/ablation.py report FOLDER" + (f" --delta {delta:g}" if delta is not None else "")
     subject = list(arms)[-1]
     jobs = arms[subject]
     longest = main_jobs(jobs)[-1]
-    sweep, curve = over_delta(longest)
+    _, curve = over_delta(longest)
     flat = [Line(m, [(x, accuracy(longest.modes[m].values())) for x in (0.0, 1.0)]) for m in (REKV, WINDOW)]
     plot(docs / "ablation-gate.svg", "share of questions that looked back", "accuracy", [curve, *flat])
     growth = [
@@ -203,9 +228,13 @@ def report(folder: Path, docs: Path, delta: float | None = None) -> str:
         "Lengths, modes and arms": lengths,
         f"Families by arm, weavetime on streams of {longest.steps} steps": by_family(arm_columns),
         f"Families by mode, {subject} on streams of {longest.steps} steps": by_family(longest.modes),
-        f"Paired differences, {subject}": differences(jobs),
+        f"Families by mode, {subject} on streams of {main_jobs(jobs)[0].steps} steps": by_family(
+            main_jobs(jobs)[0].modes
+        ),
+        f"Paired differences between modes, {subject}": differences(jobs),
+        "Paired differences between arms, weavetime": between(arms),
         f"How far back the evidence lies, {subject} on streams of {longest.steps} steps": by_distance(longest),
-        f"The gate, {subject} on streams of {longest.steps} steps": sweep,
+        **{f"The gate, {subject} on streams of {job.steps} steps": over_delta(job)[0] for job in main_jobs(jobs)[1:]},
         f"What the chosen blocks hold, {subject}": retrieval(jobs),
     }
     for name, title in (("new", "Cards never trained on"), ("open", "Short answers in place of options")):
@@ -213,9 +242,9 @@ def report(folder: Path, docs: Path, delta: float | None = None) -> str:
             parts[f"{title}, {subject} on streams of {job.steps} steps"] = by_family(job.modes)
     about = {arm: json.loads((folder / arm / "about.json").read_text()) for arm in arms}
     about = {arm: a if delta is None else {**a, "delta": delta} for arm, a in about.items()}
-    path = docs / "ablation.md"
-    _, heading, reading = path.read_text().partition(READING) if path.exists() else ("", "", "")
-    path.write_text(page(parts, said, about) + heading + reading)
+    path, new = docs / "ablation.md", page(parts, said, about)
+    before, heading, reading = path.read_text().partition(READING) if path.exists() else ("", "", "")
+    path.write_text(new + heading + reading if before.splitlines() == new.splitlines() else new)
     (folder / "summary.json").write_text(json.dumps({"run": said, "arms": about, "tables": parts}, indent=1))
     return lengths
 
@@ -227,7 +256,7 @@ def page(parts: Mapping[str, str], said: Mapping[str, Any], about: Mapping[str, 
     run = f"Run on {said['date']}: {cards} × {max(1, said['cards'])}, torch {said['torch']}, {models}."
     body = "\n\n".join(f"## {title}\n\n{text}" for title, text in parts.items())
     plots = "![Length](ablation-length.svg) ![Gate](ablation-gate.svg)"
-    return f"{HEAD}\n{run}\n\n```\n{said['command']}\n```\n\n{plots}\n\n{body}\n"
+    return f"{HEAD}\n{run}\n\n```\n{said['command']}\n{said['report']}\n```\n\n{plots}\n\n{body}\n"
 
 
 HEAD = """# Ablation
@@ -242,7 +271,7 @@ python scripts/ablation.py report FOLDER         # writes this page and its plot
 ```
 
 Questions are about moments in the second half of their stream. Intervals of an accuracy are Wilson's, those of a
-difference a bootstrap over whole streams. `weavetime` is the method at the model's own δ, put together from two runs:
+difference a bootstrap over whole streams. `weavetime` is the method at the δ named below, put together from two runs:
 `weavetime(delta=0)` always looks back, `window` never does, and the gate says which of the two the method gives.
 `oracle`: the frames of the evidence itself. `ms`: median time from a question to its whole answer.
 """

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -15,10 +17,11 @@ pytestmark = pytest.mark.exact
 FAMILIES = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl")
 
 
-def tower(family: str, implementation: str, size: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Features of four pictures, and the shape of the queries of each call of attention."""
+def tower(family: str, size: tuple[int, int], monkeypatch: pytest.MonkeyPatch, *, apart: bool = False) -> Any:
+    """Features of four pictures, and the shape of the queries of each call of attention. apart: as the host does it."""
     backbone = engine(family, time_prompts=False).backbone
-    backbone.vision.config._attn_implementation = implementation
+    if apart:
+        monkeypatch.setattr(spans, "together", nullcontext)
     attend, calls = functional.scaled_dot_product_attention, []
 
     def counted(q: torch.Tensor, *more: Any, **named: Any) -> torch.Tensor:
@@ -40,22 +43,32 @@ def tower(family: str, implementation: str, size: tuple[int, int], monkeypatch: 
 def test_what_is_seen_is_what_is_seen_one_by_one(
     family: str, size: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    want, one_by_one = tower(family, "sdpa", size, monkeypatch)
-    found, together = tower(family, spans.NAME, size, monkeypatch)
+    want, one_by_one = tower(family, size, monkeypatch, apart=True)
+    found, together = tower(family, size, monkeypatch)
     torch.testing.assert_close(found, want, atol=1e-5, rtol=1e-5)
     assert float(want.std()) > 0.01
     assert len(together) < len(one_by_one)
 
 
 def test_windows_of_one_length_are_one_call(monkeypatch: pytest.MonkeyPatch) -> None:
-    _, one_by_one = tower("qwen2_5_vl", "sdpa", (40, 56), monkeypatch)
-    _, together = tower("qwen2_5_vl", spans.NAME, (40, 56), monkeypatch)
+    _, one_by_one = tower("qwen2_5_vl", (40, 56), monkeypatch, apart=True)
+    _, together = tower("qwen2_5_vl", (40, 56), monkeypatch)
     lengths = {q[2] for q in one_by_one}
     assert len(lengths) > 2
     layers = len(engine("qwen2_5_vl", time_prompts=False).backbone.vision.blocks)
     assert len(together) <= layers * len(lengths)
 
 
-def test_towers_use_it() -> None:
-    for family in FAMILIES:
-        assert engine(family, time_prompts=False).backbone.vision.config._attn_implementation == spans.NAME
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_tower_is_left_as_it_was(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    backbone = engine(family, time_prompts=False).backbone
+    config, inside = backbone.vision.config, []
+    before = config._attn_implementation
+    backbone.vision.blocks[0].register_forward_hook(lambda *_: inside.append(config._attn_implementation))
+    picture = torch.zeros(1, 3, 40, 56)
+    with spans.together(config):
+        backbone.features(picture, backbone.grid(40, 56))
+        assert config._attn_implementation == spans.NAME  # another is still inside
+    assert inside == [spans.NAME]
+    assert config._attn_implementation == before
+    type(backbone.model)(copy.deepcopy(backbone.model.config))

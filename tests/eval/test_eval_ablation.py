@@ -20,7 +20,7 @@ SCRIPTS = Path(__file__).parents[2] / "scripts"
 sys.path.insert(0, str(SCRIPTS))
 
 from ablation import LENGTHS, LONG, Job, jobs, shares  # noqa: E402
-from ablation_report import Measured  # noqa: E402
+from ablation_report import READING, Measured  # noqa: E402
 
 
 def test_every_threshold_comes_from_two_runs() -> None:
@@ -81,9 +81,16 @@ def test_runs_and_reports(tmp_path: Path) -> None:
     assert "| mini | 20 | rekv | 8 |" in done.stdout
     assert done.stdout in (tmp_path / "ablation.md").read_text() + "\n"
     assert (tmp_path / "ablation-gate.svg").read_text().startswith("<svg")
+    reading = f"{READING}\nWhat was read.\n"
+    with (tmp_path / "ablation.md").open("a") as page_file:
+        page_file.write(reading)
+    subprocess.run([*script, "report", str(tmp_path / "out"), "--docs", str(tmp_path)], check=True, capture_output=True)
+    assert (tmp_path / "ablation.md").read_text().endswith(reading)
     never = [*script, "report", str(tmp_path / "out"), "--docs", str(tmp_path), "--delta", "1.01"]
     subprocess.run(never, check=True, capture_output=True)
     page = (tmp_path / "ablation.md").read_text()
     assert "δ 1.01" in page
+    assert "report FOLDER --delta 1.01\n" in page
+    assert READING not in page  # it was about another page
     lines = {line.split("|")[3].strip(): line for line in page.splitlines() if line.startswith("| mini | 20 |")}
     assert lines["weavetime"].split("|")[5] == lines["window"].split("|")[5]  # who never looks back sees the window

@@ -13,7 +13,6 @@ from torch import Tensor
 from ..errors import VideoError
 from . import spans
 from .base import Backbone
-from .checkpoints import Checkpoint
 from .family import QWEN2_7B, TESTED, Published
 from .values import Grid, Strings
 
@@ -36,10 +35,6 @@ class Qwen2VL(Backbone):
     axes = 3
     strings = Strings(sink="<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>user\n")
     opening = "<|vision_start|>"
-
-    def __init__(self, model: Any, tokenizer: Any, checkpoint: Checkpoint, *, time_prompts: bool) -> None:
-        super().__init__(model, tokenizer, checkpoint, time_prompts=time_prompts)
-        self.vision.config._attn_implementation = spans.NAME
 
     @classmethod
     def claims(cls, config: Mapping[str, Any]) -> bool:
@@ -113,7 +108,8 @@ class Qwen2VL(Backbone):
         x = x.reshape(frames, depth, 3, grid.rows, merge, patch, grid.columns, merge, patch)
         patches = x.permute(0, 3, 6, 4, 7, 2, 1, 5, 8).reshape(-1, 3 * depth * patch * patch)
         thw = torch.tensor([[1, grid.rows * merge, grid.columns * merge]], device=x.device).expand(frames, -1)
-        return self.vision(patches, grid_thw=thw, return_dict=True)
+        with spans.together(self.vision.config):
+            return self.vision(patches, grid_thw=thw, return_dict=True)
 
     def visual_positions(self, grid: Grid) -> Tensor:
         """(0, row, column)."""

@@ -59,6 +59,8 @@ class WorldLosses:
             self._fuse()
 
     def _fuse(self) -> None:
+        # Compiled code is kept on disk by what it computes, whichever attention was allowed when it was compiled.
+        torch.compiler.config.cache_key_tag = "weavetime, without cuDNN's attention"
         for layer in self.backbone.decoder.layers:
             for part in (layer.mlp, layer.input_layernorm, layer.post_attention_layernorm):
                 part.compile(dynamic=False)
