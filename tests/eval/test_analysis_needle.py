@@ -85,13 +85,14 @@ def test_darker_is_more() -> None:
 
 def test_mini_finds_what_its_window_does_not_hold() -> None:
     with wt.load("mini") as engine:
-        needle = Needle(lengths=(96,), depths=(0.0, 1.0), per_cell=3, open=True, seed=1)
-        run = Run(needle, Path(), needle.examples(), StreamConfig(window=16), ("weavetime", "window"))
+        needle = Needle(lengths=(96,), depths=(0.0, 1.0), per_cell=6, seed=1)
+        run = Run(needle, Path(), needle.examples(), StreamConfig(window=16), (wt.WeaveTime(k=16), "window"))
         rows = list(measure(engine, run))
-    cells = {mode: found([r for r in rows if r.mode == mode]) for mode in run.names}
-    assert sum(right for right, _ in cells["weavetime"].values()) >= 5
-    assert cells["weavetime"][0.0, 96] == (3, 3)
-    assert cells["window"][0.0, 96][0] < 3 <= cells["window"][1.0, 96][0] + 1
+    weavetime, window = (found([r for r in rows if r.mode == mode]) for mode in run.names)
+    assert weavetime[0.0, 96][0] >= 5
+    assert weavetime[1.0, 96][0] >= 5
+    assert window[0.0, 96][0] <= 3
+    assert window[1.0, 96][0] >= 5
 
 
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
