@@ -142,8 +142,9 @@ def between(arms: Mapping[str, Mapping[str, Measured]]) -> str:
     pairs = list(dict.fromkeys([*zip(names[1:], names, strict=False), (names[-1], names[0])]))
     rows = []
     for one, other in pairs if len(names) > 1 else ():
-        for a, b in zip(main_jobs(arms[one]), main_jobs(arms[other]), strict=True):
-            families = FAMILIES if a is main_jobs(arms[one])[-1] else ()
+        both = list(zip(main_jobs(arms[one]), main_jobs(arms[other]), strict=True))
+        for a, b in both:
+            families = FAMILIES if a is both[-1][0] else ()
             kinds = {**KEEP, **{f: (lambda r, f=f: r.task == f) for f in families if f not in NOWS}}
             for what, keep in kinds.items():
                 if found := difference(a.modes[METHOD], b.modes[METHOD], keep):
@@ -213,8 +214,10 @@ def report(folder: Path, docs: Path, delta: float | None = None) -> str:
     said["report"] = "python scripts/ablation.py report FOLDER" + (f" --delta {delta:g}" if delta is not None else "")
     subject = list(arms)[-1]
     jobs = arms[subject]
-    longest = main_jobs(jobs)[-1]
-    _, curve = over_delta(longest)
+    lengthening = main_jobs(jobs)
+    shortest, longest = lengthening[0], lengthening[-1]
+    sweeps = {job.steps: over_delta(job) for job in lengthening[1:] or lengthening}
+    curve = sweeps[longest.steps][1]
     flat = [Line(m, [(x, accuracy(longest.modes[m].values())) for x in (0.0, 1.0)]) for m in (REKV, WINDOW)]
     plot(docs / "ablation-gate.svg", "share of questions that looked back", "accuracy", [curve, *flat])
     growth = [
@@ -228,13 +231,11 @@ def report(folder: Path, docs: Path, delta: float | None = None) -> str:
         "Lengths, modes and arms": lengths,
         f"Families by arm, weavetime on streams of {longest.steps} steps": by_family(arm_columns),
         f"Families by mode, {subject} on streams of {longest.steps} steps": by_family(longest.modes),
-        f"Families by mode, {subject} on streams of {main_jobs(jobs)[0].steps} steps": by_family(
-            main_jobs(jobs)[0].modes
-        ),
+        f"Families by mode, {subject} on streams of {shortest.steps} steps": by_family(shortest.modes),
         f"Paired differences between modes, {subject}": differences(jobs),
         "Paired differences between arms, weavetime": between(arms),
         f"How far back the evidence lies, {subject} on streams of {longest.steps} steps": by_distance(longest),
-        **{f"The gate, {subject} on streams of {job.steps} steps": over_delta(job)[0] for job in main_jobs(jobs)[1:]},
+        **{f"The gate, {subject} on streams of {steps} steps": sweep for steps, (sweep, _) in sweeps.items()},
         f"What the chosen blocks hold, {subject}": retrieval(jobs),
     }
     for name, title in (("new", "Cards never trained on"), ("open", "Short answers in place of options")):

@@ -11,34 +11,20 @@ from __future__ import annotations
 import argparse
 import json
 import platform
-import time
 from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import torch
 from ablation_report import table
 
-from weavetime.bench.limits import synchronise
+from weavetime.bench.limits import seconds, synchronise
 from weavetime.train.recipe import read_recipe
 from weavetime.train.task import make_task
 from weavetime.train.worlds import WorldBatch
 
 SHOWN = 25  # kernels
-
-
-def timed(what: Callable[[], Any], count: int, device: torch.device) -> float:
-    """Median milliseconds."""
-    taken = []
-    for _ in range(count):
-        synchronise(device)
-        began = time.perf_counter()
-        what()
-        synchronise(device)
-        taken.append(1000 * (time.perf_counter() - began))
-    return median(taken)
 
 
 def kernels(what: Callable[[], Any], device: torch.device) -> list[tuple[str, int, float]]:
@@ -79,10 +65,9 @@ def main() -> None:
             terms = task.losses(batch)
             sum(t.weight * t.total / t.count for t in terms.values()).backward()
 
-        step()
-        made = timed(lambda index=index: task.dataset[index], 3, torch.device("cpu"))
-        ran = timed(step, said.steps, device)
-        stepped = timed(optimiser.step, said.steps, device)
+        made = 1000 * seconds(lambda index=index: task.dataset[index], torch.device("cpu"), 3)
+        ran = 1000 * seconds(step, device, said.steps)
+        stepped = 1000 * seconds(optimiser.step, device, said.steps)
         rows.append((name, task.size(batch).tokens, f"{made:.0f}", f"{ran:.1f}", f"{stepped:.1f}"))
     found = kernels(step, device)
     whole = sum(row[2] for row in found)

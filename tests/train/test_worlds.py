@@ -204,6 +204,7 @@ def test_things_are_named_where_they_are() -> None:
 
 def test_arrivals_are_new_on_screen() -> None:
     batch, _ = made()
+    every = 0
     for things, arrivals in zip(batch.things[..., 0], batch.arrivals, strict=True):
         shown = [{int(t) for t in cells if 0 <= t < len(KINDS)} for cells in things]
         news = 0
@@ -214,6 +215,8 @@ def test_arrivals_are_new_on_screen() -> None:
                 news += 1
             assert not i or shown[i] - shown[i - 1] <= {now}
         assert news > 1
+        every += news
+    assert every > 3 * len(batch.things)
 
 
 def test_without_time_prompts_steps_have_none() -> None:

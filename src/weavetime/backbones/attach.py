@@ -9,7 +9,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
@@ -49,17 +48,30 @@ class _NoRotation(nn.Module):
         return x.new_ones(1, 1, self.dim), x.new_zeros(1, 1, self.dim)
 
 
-@dataclass
-class _Use:
-    """One decoder's switch: how many are inside, and what to put back."""
-
-    count: int
-    rotary: nn.Module
-    implementation: str | None
-
-
 _lock = threading.Lock()
-_uses: dict[int, _Use] = {}
+_inside: dict[int, tuple[int, list[Any]]] = {}  # by the first owner's id: how many are inside, and what to put back
+
+
+@contextmanager
+def swapped(*changes: tuple[Any, str, Any]) -> Iterator[None]:
+    """Set attributes, as (owner, name, value); the last to leave puts everything back."""
+    key = id(changes[0][0])
+    with _lock:
+        count, before = _inside.get(key, (0, [getattr(owner, name) for owner, name, _ in changes]))
+        _inside[key] = count + 1, before
+        if not count:
+            for owner, name, value in changes:
+                setattr(owner, name, value)
+    try:
+        yield
+    finally:
+        with _lock:
+            count, before = _inside.pop(key)
+            if count > 1:
+                _inside[key] = count - 1, before
+            else:
+                for (owner, name, _), value in zip(changes, before, strict=True):
+                    setattr(owner, name, value)
 
 
 @contextmanager
@@ -68,22 +80,8 @@ def switched(decoder: Any, head_dim: int) -> Iterator[None]:
 
     Models made from one config object share its attention setting: switching one switches the other too.
     """
-    with _lock:
-        use = _uses.get(id(decoder))
-        if use is None:
-            use = _uses[id(decoder)] = _Use(0, decoder.rotary_emb, decoder.config._attn_implementation)
-            decoder.rotary_emb = _NoRotation(head_dim)
-            decoder.config._attn_implementation = NAME
-        use.count += 1
-    try:
+    with swapped((decoder, "rotary_emb", _NoRotation(head_dim)), (decoder.config, "_attn_implementation", NAME)):
         yield
-    finally:
-        with _lock:
-            use.count -= 1
-            if use.count == 0:
-                decoder.rotary_emb = use.rotary
-                decoder.config._attn_implementation = use.implementation
-                del _uses[id(decoder)]
 
 
 @contextmanager

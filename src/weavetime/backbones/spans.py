@@ -5,7 +5,6 @@ Left alone, the host calls attention for every one of them: 24 windows a picture
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -15,6 +14,8 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.weak import WeakTensorKeyDictionary
 from transformers import AttentionInterface
+
+from .attach import swapped
 
 NAME = "weavetime_flash_spans"  # the host leaves spans uncut for what has `flash` in its name
 
@@ -55,9 +56,6 @@ def _attend(length: int, qkv: tuple[Tensor, ...], scaling: float) -> Tensor:
 
 AttentionInterface.register(NAME, _attention)
 
-_lock = threading.Lock()
-_inside: dict[int, tuple[int, str | None]] = {}  # by the config's id: how many are inside, and what to put back
-
 
 @contextmanager
 def together(config: Any) -> Iterator[None]:
@@ -65,16 +63,5 @@ def together(config: Any) -> Iterator[None]:
 
     A model that kept the name could not be made again from its config: the host would look for a kernel package.
     """
-    with _lock:
-        count, before = _inside.get(id(config), (0, config._attn_implementation))
-        _inside[id(config)] = count + 1, before
-        config._attn_implementation = NAME
-    try:
+    with swapped((config, "_attn_implementation", NAME)):
         yield
-    finally:
-        with _lock:
-            count, before = _inside.pop(id(config))
-            if count > 1:
-                _inside[id(config)] = count - 1, before
-            else:
-                config._attn_implementation = before

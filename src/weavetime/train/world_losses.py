@@ -174,7 +174,7 @@ def first_tokens(batch: WorldBatch, right: Tensor) -> tuple[Tensor, Tensor]:
     hit[row[first]] = right[mine][first]
     steps = batch.wanted.shape[-1]
     viewed = torch.zeros(*rows, steps + 1, dtype=torch.bool, device=right.device)
-    views = batch.views[:, :, 0]
+    views = batch.views[:, :, 0]  # what lacks a part of the evidence lacks it in every layer
     viewed.scatter_(-1, torch.where(views < 0, steps, views), True)
     held = (batch.wanted & viewed[..., None, :-1]).any(-1) | ~batch.wanted.any(-1)
     return hit.view(rows), held.all(-1)

@@ -81,11 +81,10 @@ class WorldBatch:
     step's time prompt. ids (streams, questions, length), the newline vector among them. prompts: which of them were
     asked. views (streams, questions, layers, steps): blocks in order, as many in every layer, -1 after the last.
     answers (tokens, 3): where a token is predicted, as a place in `ids` flattened, which token, and its part of the
-    loss, 0 where there is none. wanted
-    (streams, questions, SPANS, steps): the blocks of each part of the evidence. before (streams, questions): how many
-    steps could be seen. things (streams, steps, tokens, 3): what each picture token shows, as rows of `names()`, -1
-    for nothing. arrivals (streams, steps, 2): the kind that came last, and the one before it, as such rows. family,
-    choice (streams, questions): row of ROWS, and whether in multiple choice.
+    loss, 0 where there is none. wanted (streams, questions, SPANS, steps): the blocks of each part of the evidence.
+    before (streams, questions): how many steps could be seen. things (streams, steps, tokens, 3): what each picture
+    token shows, as rows of `names()`, -1 for nothing. arrivals (streams, steps, 2): the kind that came last, and the
+    one before it, as such rows. family, choice (streams, questions): row of ROWS, and whether in multiple choice.
     """
 
     backdrops: Tensor
@@ -197,8 +196,10 @@ class WorldMaker:
         lost = rng.randrange(len(spans)) if spans and not now and rng.random() < s.lacking else None
         gone = set(spans[lost]) if lost is not None else set()
         found = [span for n, span in enumerate(spans) if n != lost]
-        kept = [{i for span in found for i in rng.sample(span, rng.randint(1, len(span)))} for _ in range(self.layers)]
-        kept = [{i for i in blocks if i not in gone} for blocks in kept]
+        kept = [
+            {i for span in found for i in rng.sample(span, rng.randint(1, len(span))) if i not in gone}
+            for _ in range(self.layers)
+        ]
         rest = [i for i in range(step + 1) if i not in gone] or [step]
         size = rng.randint(max(1, *map(len, kept)), len(rest))
         return [sorted(k | set(rng.sample([i for i in rest if i not in k], size - len(k)))) for k in kept]
