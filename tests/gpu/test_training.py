@@ -12,6 +12,7 @@ import torch
 from weavetime.backbones.attach import switched
 from weavetime.train.recipe import read_recipe
 from weavetime.train.run import train
+from weavetime.train.streaming import Runs, Shape, _attend
 from weavetime.train.task import make_task
 from weavetime.train.world import KEYS
 
@@ -42,6 +43,23 @@ def test_a_replayed_step_has_eagers_gradients() -> None:
     for name, gradient in want.items():
         error = (gradients[name] - gradient).norm() / gradient.norm().clamp_min(1e-6)
         assert error < 2e-3, name
+
+
+def test_flash_attention_reads_what_the_mask_shows() -> None:
+    torch.manual_seed(0)
+    shape = Shape(streams=3, sink=5, steps=7, tokens=6, questions=4, length=11)
+    angles = torch.randn(2, 200, 64, device="cuda").unbind()
+    counts = torch.tensor([0, 1, 7, 4] * 3, device="cuda")
+    runs = Runs.of(shape, counts, shape.steps, shape.length, angles)
+    sizes = (12, 11, 4, 64), (12, 58, 2, 64), (12, 58, 2, 64)
+    laid = [torch.randn(size, device="cuda").requires_grad_() for size in sizes]
+    want = _attend(runs, tuple(laid), 0.2)
+    got = _attend(runs, tuple(x.bfloat16() for x in laid), 0.2)
+    weights = torch.randn_like(want)
+    for ours, theirs in zip(torch.autograd.grad((got.float() * weights).sum(), laid),
+                            torch.autograd.grad((want * weights).sum(), laid), strict=True):  # fmt: skip
+        assert float((ours - theirs).norm() / theirs.norm()) < 0.02
+    assert float((got.float() - want).norm() / want.norm()) < 0.02
 
 
 def test_a_replay_goes_by_the_weights_of_its_own_step() -> None:

@@ -42,11 +42,13 @@ class Tuning:
 
 @dataclass(frozen=True, slots=True)
 class Optimiser:
-    """AdamW. batch: samples a process and forward; accumulation: forwards a step. warmup: share of the steps.
+    """kind: AdamW, or Muon for the matrices of linear layers and AdamW for the rest.
 
-    max_steps, where given, stands over epochs. max_grad_norm 0 clips nothing.
+    batch: samples a process and forward; accumulation: forwards a step. warmup: share of the steps. max_steps, where
+    given, stands over epochs. max_grad_norm 0 clips nothing.
     """
 
+    kind: Literal["adamw", "muon"] = "adamw"
     lr: float = 1e-5
     schedule: Literal["cosine", "linear", "constant", "constant_with_warmup"] = "cosine"
     warmup: float = 0.03

@@ -90,7 +90,7 @@ def train(recipe: Recipe, *, resume: bool = False, say: Say = print) -> dict[str
     set_seed(recipe.run.seed)
     task = make_task(recipe)
     screen = Screen()
-    trainer = TaskTrainer(task, args, recipe.run.max_bad, [screen])
+    trainer = TaskTrainer(task, args, recipe.optimiser.kind, recipe.run.max_bad, [screen])
     for unwanted in (ProgressCallback, PrinterCallback):
         trainer.remove_callback(unwanted)
     first = trainer.is_world_process_zero()

@@ -19,13 +19,12 @@ from torch.nn import functional
 
 from ..ops import rotate_reference
 
-CHUNK = 8  # steps whose windows are read together
-
 
 @dataclass(frozen=True)
 class Shape:
-    """How one row of a batch is laid out: sink tokens, steps of `tokens` each, questions of `length` each, padded."""
+    """How a batch is laid out: streams of sink tokens, steps of `tokens` each, questions of `length` each, padded."""
 
+    streams: int
     sink: int
     steps: int
     tokens: int
@@ -34,43 +33,65 @@ class Shape:
 
     @property
     def asked(self) -> int:
-        """Where the questions begin."""
+        """Where the questions of a stream begin."""
         return self.sink + self.steps * self.tokens
 
 
 @dataclass(frozen=True)
-class Places:
-    """Where tokens stand, and what they may see; the same for every batch of one shape.
+class Runs:
+    """Queries in runs of one length, each over `slots of blocks | sink | itself`.
 
-    near: positions of step tokens in the stream. far: the same counted from the sink before each step's own window.
-    mask: (chunks, 1, queries, keys) of steps. angles: cos and sin (positions, dim). fused: compile the arithmetic.
+    A run fills its last slots; those before are a gap that it does not read. So a block stands where its slot does and
+    the run behind the last slot, whatever their number, and only the sink, which stands before the first block, moves.
+
+    queries: a run. slots: keys before the sink. gaps: (runs,) keys of those that are not read. near: cos and sin (1,
+    slots + queries, 1, dim), far: of the sink (runs, sink, 1, dim). begins: (2, 2 * runs + 1) int32, where gaps and
+    runs begin in turn and the last ends, among all queries, of which a gap has none, and among all keys.
+    """
+
+    queries: int
+    slots: int
+    gaps: Tensor
+    near: tuple[Tensor, Tensor]
+    far: tuple[Tensor, Tensor]
+    begins: Tensor
+
+    @classmethod
+    def of(cls, s: Shape, counts: Tensor, most: int, queries: int, angles: tuple[Tensor, Tensor]) -> Runs:
+        """For runs that see `counts` blocks (runs,), at most `most`; angles: cos and sin (positions, dim)."""
+        runs, slots = len(counts), most * s.tokens
+        gaps = slots - counts * s.tokens
+        at = gaps[:, None] + torch.arange(s.sink, device=counts.device)
+        near, far = (
+            [a[None, s.sink : s.sink + slots + queries, None] for a in angles],
+            [a[at][:, :, None] for a in angles],
+        )
+        each = torch.arange(runs + 1, device=counts.device)
+        keys = each * (slots + s.sink + queries)
+        begins = [torch.stack([each, each], 1).flatten() * queries]
+        begins.append(torch.stack([keys, keys + functional.pad(gaps, (0, 1))], 1).flatten())
+        return cls(queries, slots, gaps, (near[0], near[1]), (far[0], far[1]), torch.stack(begins)[:, :-1].int())
+
+
+@dataclass(frozen=True)
+class Places:
+    """What does not differ between batches of one shape.
+
+    steps: the runs that steps are, over their windows. angles: cos and sin (positions, dim). fused: compile the
+    arithmetic.
     """
 
     shape: Shape
     window: int
-    chunks: int
-    near: tuple[Tensor, Tensor]
-    far: tuple[Tensor, Tensor]
-    mask: Tensor
+    steps: Runs
     angles: tuple[Tensor, Tensor]
     fused: bool = False
 
     @classmethod
     def of(cls, s: Shape, window: int, angles: tuple[Tensor, Tensor], *, fused: bool = False) -> Places:
         """For a shape, from cos and sin of every position."""
-        device = angles[0].device
-        token = torch.arange(s.steps * s.tokens, device=device)
-        near = s.sink + token
-        far = near - (token // s.tokens - window).clamp_min(0) * s.tokens
-        chunks = -(-s.steps // CHUNK)
-        query = torch.arange(chunks * CHUNK * s.tokens, device=device).view(chunks, -1, 1)
-        key = torch.arange((window + CHUNK) * s.tokens, device=device).view(1, 1, -1) + (
-            query[:, :1] - window * s.tokens
-        )
-        inside = (key >= 0) & (key <= query) & (key // s.tokens >= query // s.tokens - window)
-        mask = functional.pad(inside, (s.sink, 0), value=True)[:, None]
-        both = [(angles[0][p], angles[1][p]) for p in (near, far)]
-        return cls(s, window, chunks, both[0], both[1], mask, angles, fused)
+        counts = torch.arange(s.steps, device=angles[0].device).clamp_max(window).repeat(s.streams)
+        return cls(s, window, Runs.of(s, counts, window, s.tokens, angles), angles, fused)
 
 
 class StreamPass:
@@ -84,108 +105,124 @@ class StreamPass:
 
     def __init__(self, places: Places, views: Tensor, prompts: Tensor, *, retrieval: bool = True) -> None:
         s = places.shape
-        self.places, self.views, self.retrieval = places, views.clamp_min(0), retrieval
+        self.places, self.retrieval = places, retrieval
         self.weight = prompts / prompts.sum(-1, keepdim=True).clamp_min(1)
         self.similarities: list[tuple[Tensor, Tensor]] = []
-        counts = (views[:, :, 0] >= 0).sum(-1).flatten()
-        own = s.sink + counts[:, None] * s.tokens + torch.arange(s.length, device=counts.device)
-        self.own = places.angles[0][own], places.angles[1][own]
-        in_view = torch.arange(views.shape[-1] * s.tokens, device=counts.device) < counts[:, None] * s.tokens
-        causal = torch.ones(s.length, s.length, dtype=torch.bool, device=counts.device).tril()
-        left = functional.pad(in_view, (s.sink, 0), value=True)[:, None].expand(-1, s.length, -1)
-        self.mask = torch.cat([left, causal.expand(len(counts), -1, -1)], -1)[:, None]
+        most = views.shape[-1]
+        counts = (views[:, :, 0] >= 0).sum(-1)
+        self.questions = Runs.of(s, counts.flatten(), most, s.length, places.angles)
+        slot = torch.arange(most, device=views.device) - (most - counts)[..., None, None]
+        view = views.gather(-1, slot.clamp_min(0).expand_as(views))
+        self.chosen = (
+            torch.where(slot < 0, -1, view)[..., None] == torch.arange(s.steps, device=views.device)
+        ).flatten(3)
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, scaling: float) -> Tensor:
         """q (batch, heads, tokens, dim), k and v (batch, kv_heads, tokens, dim), un-rotated; returns q's shape."""
         p = self.places
-        wrap = compiled if p.fused else _as_is
-        questions = wrap(_questions)(p, self.own, self.views[:, :, layer], self.mask, q, k, v, scaling)
-        parts = [_sink(p, q, k, v, scaling), wrap(_steps)(p, q, k, v, scaling), questions]
+        s, wrap = p.shape, compiled if p.fused else _as_is
+        q, k, v = (x.to(v.dtype).transpose(1, 2) for x in (q, k, v))  # under autocast, v alone is what attention takes
+        steps = wrap(_steps)(s, p.steps, p.window, q, k, v)
+        questions = wrap(_questions)(s, self.questions, self.chosen[:, :, layer], q, k, v)
+        found = [_sink(s, p.angles, q, k, v, scaling)]
+        found += [_attend(p.steps, steps, scaling), _attend(self.questions, questions, scaling)]
         if self.retrieval:
-            self.similarities.append(wrap(_similarity)(p.shape, self.weight, q, k))
-        return torch.cat(parts, 2)
+            self.similarities.append(wrap(_similarity)(s, self.weight, q, k))
+        return torch.cat([x.unflatten(0, (s.streams, -1)).flatten(1, 2) for x in found], 1).transpose(1, 2)
+
+
+Laid = tuple[Tensor, Tensor, Tensor]
+"""Queries (runs, queries, heads, dim), keys and values (runs, slots + sink + queries, kv_heads, dim), rotated."""
 
 
 def _rotated(x: Tensor, angles: tuple[Tensor, Tensor]) -> Tensor:
-    return rotate_reference(x, *(a.to(x.dtype) for a in angles))
+    """In float32: in bfloat16 places far apart would blur."""
+    return rotate_reference(x.float(), *angles).to(x.dtype)
 
 
-def _at_start(p: Places, x: Tensor) -> Tensor:
-    """The sink's tokens of x, rotated to where they stand."""
-    n = p.shape.sink
-    return _rotated(x[:, :, :n], (p.angles[0][:n], p.angles[1][:n]))
+def _sink(s: Shape, angles: tuple[Tensor, Tensor], q: Tensor, k: Tensor, v: Tensor, scaling: float) -> Tensor:
+    at = angles[0][None, : s.sink, None], angles[1][None, : s.sink, None]
+    q, k, v = (x.transpose(1, 2) for x in (_rotated(q[:, : s.sink], at), _rotated(k[:, : s.sink], at), v[:, : s.sink]))
+    out = functional.scaled_dot_product_attention(q, _repeat(k, q), _repeat(v, q), is_causal=True, scale=scaling)
+    return out.transpose(1, 2)
 
 
-def _sink(p: Places, q: Tensor, k: Tensor, v: Tensor, scaling: float) -> Tensor:
-    q, k, v = _at_start(p, q), _at_start(p, k), v[:, :, : p.shape.sink]
-    k, v = _repeat(k, q), _repeat(v, q)
-    return functional.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scaling)
+def _steps(s: Shape, runs: Runs, window: int, q: Tensor, k: Tensor, v: Tensor) -> Laid:
+    """Each step over its window."""
+
+    def own(x: Tensor) -> Tensor:
+        return x[:, s.sink : s.asked].unflatten(1, (s.steps, s.tokens))
+
+    def windows(x: Tensor) -> Tensor:
+        blocks = functional.pad(own(x), (0, 0, 0, 0, 0, 0, window, 0))
+        return blocks.unfold(1, window, 1)[:, : s.steps].movedim(-1, 2)
+
+    return _laid_out(s, runs, (own(q), own(k), own(v)), windows(k), windows(v), k, v)
 
 
-def _steps(p: Places, q: Tensor, k: Tensor, v: Tensor, scaling: float) -> Tensor:
-    """Chunks of CHUNK steps over `sink | window | chunk`.
+def _questions(s: Shape, runs: Runs, chosen: Tensor, q: Tensor, k: Tensor, v: Tensor) -> Laid:
+    """Each question over its view. chosen: bool (batch, questions, slots * steps), the block of each slot."""
+    one = chosen.unflatten(2, (-1, s.steps)).flatten(1, 2).to(k.dtype)
 
-    The sink stands right before each step's own window, so it is met by queries rotated to where they stand in that
-    window: both rotations of a query side by side, each over keys that are zero in the other half.
-    """
-    s, batch, dim = p.shape, q.shape[0], q.shape[-1]
-    near = slice(s.sink, s.asked)
-    k_sink, k_near = _at_start(p, k), _rotated(k[:, :, near], p.near)
-    q_both = torch.cat([_rotated(q[:, :, near], p.near), _rotated(q[:, :, near], p.far)], -1)
-    size, front = CHUNK * s.tokens, p.window * s.tokens
-    pad = p.chunks * size - s.steps * s.tokens
+    def own(x: Tensor) -> Tensor:
+        return x[:, s.asked :].unflatten(1, (s.questions, s.length))
 
-    def windows(x: Tensor, sink: Tensor) -> Tensor:
-        x = functional.pad(x, (0, 0, front, pad)).unfold(2, front + size, size).permute(0, 2, 1, 4, 3)
-        x = torch.cat([sink[:, None].expand(-1, p.chunks, -1, -1, -1), x], 3).flatten(0, 1)
-        return x.repeat_interleave(q.shape[1] // k.shape[1], 1)
+    def views(x: Tensor) -> Tensor:
+        """As a product with ones and zeros: the backward of that is a product too, that of indexing adds in turns."""
+        blocks = x[:, s.sink : s.asked].unflatten(1, (s.steps, s.tokens))
+        found = one @ blocks.flatten(2)
+        return found.unflatten(1, (s.questions, -1)).unflatten(3, blocks.shape[2:])
 
-    keys = windows(functional.pad(k_near, (0, dim)), functional.pad(k_sink, (dim, 0)))
-    values = windows(v[:, :, near], v[:, :, : s.sink])
-    q_both = functional.pad(q_both, (0, 0, 0, pad)).unflatten(2, (p.chunks, size)).transpose(1, 2).flatten(0, 1)
-    mask = p.mask[None].expand(batch, -1, -1, -1, -1).flatten(0, 1)
-    out = functional.scaled_dot_product_attention(
-        q_both, keys, functional.pad(values, (0, dim)), attn_mask=mask, scale=scaling
-    )
-    out = out[..., :dim].unflatten(0, (batch, p.chunks)).transpose(1, 2).flatten(2, 3)
-    return out[:, :, : s.steps * s.tokens]
+    return _laid_out(s, runs, (own(q), own(k), own(v)), views(k), views(v), k, v)
 
 
-def _questions(
-    p: Places, own: tuple[Tensor, Tensor], views: Tensor, mask: Tensor, q: Tensor, k: Tensor, v: Tensor, scaling: float
-) -> Tensor:
-    """Each question over `sink | its view | itself`."""
-    s, batch, most = p.shape, q.shape[0], views.shape[-1]
-    own_q, own_k, own_v = (
-        x[:, :, s.asked :].unflatten(2, (s.questions, s.length)).transpose(1, 2).flatten(0, 1) for x in (q, k, v)
-    )
-    rows = (torch.arange(batch, device=q.device)[:, None, None] * s.steps + views).flatten()
+def _laid_out(s: Shape, runs: Runs, own: Laid, slots_k: Tensor, slots_v: Tensor, k: Tensor, v: Tensor) -> Laid:
+    """own: of each run (batch, its runs, queries, heads, dim). slots: (batch, its runs, blocks, tokens, heads, dim)."""
+    each = own[0].shape[1]
+    read = (torch.arange(runs.slots, device=k.device) >= runs.gaps[:, None])[..., None, None]
+    near = [(a[:, : runs.slots], a[:, runs.slots :]) for a in runs.near]
 
-    def view(x: Tensor) -> Tensor:
-        blocks = x[:, :, s.sink : s.asked].unflatten(2, (s.steps, s.tokens)).transpose(1, 2).flatten(0, 1)
-        found = blocks.index_select(0, rows).unflatten(0, (-1, most))  # its backward adds; that of indexing would sort
-        return found.transpose(1, 2).flatten(2, 3)
+    def slots(x: Tensor) -> Tensor:
+        x = x.flatten(2, 3).flatten(0, 1)
+        return torch.where(read, x, torch.zeros_like(x))  # what none reads has no gradient, whatever is found there
 
     def sinks(x: Tensor) -> Tensor:
-        return x[:, None].expand(-1, s.questions, -1, -1, -1).flatten(0, 1)
+        return x[:, None, : s.sink].expand(-1, each, -1, -1, -1).flatten(0, 1)
 
-    after = slice(s.sink, s.sink + most * s.tokens)
-    in_view = _rotated(view(k), (p.angles[0][after], p.angles[1][after]))
-    keys = torch.cat([sinks(_at_start(p, k)), in_view, _rotated(own_k, own)], 2)
-    values = torch.cat([sinks(v[:, :, : s.sink]), view(v), own_v], 2)
-    own_q = _rotated(own_q, own)
+    q_own, k_own, v_own = (x.flatten(0, 1) for x in own)
+    at, behind = (near[0][0], near[1][0]), (near[0][1], near[1][1])
+    keys = torch.cat([_rotated(slots(slots_k), at), _rotated(sinks(k), runs.far), _rotated(k_own, behind)], 1)
+    return _rotated(q_own, behind), keys, torch.cat([slots(slots_v), sinks(v), v_own], 1)
+
+
+def _attend(runs: Runs, laid: Laid, scaling: float) -> Tensor:
+    """Each run over its own keys but the gap, causally to itself; the shape of its queries.
+
+    By FlashAttention where it runs: it reads no gap, repeats no head and needs no mask.
+    """
+    q, k, v = laid
+    if q.is_cuda and q.dtype != torch.float32:
+        flash = torch.ops.aten._flash_attention_forward  # the public call of it differs from release to release
+        most = k.shape[1]
+        q_all, k_all, v_all = (x.flatten(0, 1) for x in (q, k, v))
+        begins = runs.begins.unbind()
+        found: Tensor = flash(q_all, k_all, v_all, *begins, runs.queries, most, 0.0, True, False, scale=scaling)[0]
+        return found.view_as(q)
+    key = torch.arange(k.shape[1], device=q.device)
+    last = k.shape[1] - runs.queries + torch.arange(runs.queries, device=q.device)
+    mask = (key >= runs.gaps[:, None, None]) & (key <= last[:, None])
+    q, k, v = (x.transpose(1, 2) for x in (q, k, v))
     out = functional.scaled_dot_product_attention(
-        own_q, _repeat(keys, own_q), _repeat(values, own_q), attn_mask=mask, scale=scaling
+        q, _repeat(k, q), _repeat(v, q), attn_mask=mask[:, None], scale=scaling
     )
-    return out.unflatten(0, (batch, s.questions)).transpose(1, 2).flatten(2, 3)
+    return out.transpose(1, 2)
 
 
 def _similarity(s: Shape, weight: Tensor, q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
     """How near each question is to each step, as the focus measures it: by mean keys, and by late interaction."""
-    kv = k.shape[1]
-    asked = q[:, :, s.asked :].unflatten(1, (kv, -1)).mean(2).transpose(1, 2).flatten(2)
-    asked = asked.unflatten(1, (s.questions, s.length))
-    keys = k[:, :, s.sink : s.asked].transpose(1, 2).flatten(2).unflatten(1, (s.steps, s.tokens))
+    kv = k.shape[2]
+    asked = q[:, s.asked :].unflatten(2, (kv, -1)).mean(3).flatten(2).unflatten(1, (s.questions, s.length))
+    keys = k[:, s.sink : s.asked].flatten(2).unflatten(1, (s.steps, s.tokens))
     weight = weight.to(q.dtype)
     mean = torch.einsum("bnl,bnld->bnd", weight, asked)
     coarse = torch.einsum("bnd,btd->bnt", mean, keys.mean(2))

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, SequentialSampler
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
-from ..errors import NumericsError
+from ..errors import NumericsError, RecipeError
 from .bad import BadSamples
+from .muon import MuonAdamW, matrices
 from .task import Size, Task, Term
 
 
@@ -50,8 +51,8 @@ class TaskTrainer(Trainer):  # type: ignore[misc]  # transformers is not typed
     optimizer: Any
     lr_scheduler: Any
 
-    def __init__(self, task: Task, args: TrainingArguments, most_bad: int, callbacks: list[Any]) -> None:
-        self.task = task
+    def __init__(self, task: Task, args: TrainingArguments, kind: str, most_bad: int, callbacks: list[Any]) -> None:
+        self.task, self.kind = task, kind
         super().__init__(
             model=Step(task),
             args=args,
@@ -64,11 +65,35 @@ class TaskTrainer(Trainer):  # type: ignore[misc]  # transformers is not typed
         self._seen = torch.zeros(2, dtype=torch.float64)  # tokens and samples since the last log, of all processes
         self._since = time.monotonic()
         self._terms: dict[str, Tensor] = {}
+        self._broken = torch.full((), math.inf, device=args.device)  # the first step whose loss was no number
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         """Samples in a new order each epoch, but for data that says that its order matters."""
         data = self.train_dataset if train_dataset is None else train_dataset
         return SequentialSampler(data) if getattr(data, "in_order", False) else super()._get_train_sampler(data)
+
+    def create_optimizer(self, *more: Any) -> Any:
+        """The recipe's: Trainer knows AdamW."""
+        if self.kind != "muon" or self.optimizer is not None:
+            return super().create_optimizer(*more)
+        if self.is_fsdp_enabled or self.is_deepspeed_enabled:
+            raise RecipeError("optimiser.kind muon needs whole matrices, which FSDP and DeepSpeed cut up: say adamw")
+        whole = matrices(self.model)
+        muon, decayed = {id(p) for p in whole}, set(self.get_decay_parameter_names(self.model))
+        rest = [(n in decayed, p) for n, p in self.model.named_parameters() if p.requires_grad and id(p) not in muon]
+        how = self.args
+        self.optimizer = MuonAdamW(
+            [
+                {"params": whole, "muon": True},
+                {"params": [p for decays, p in rest if decays]},
+                {"params": [p for decays, p in rest if not decays], "weight_decay": 0.0},
+            ],
+            lr=how.learning_rate,
+            betas=(how.adam_beta1, how.adam_beta2),
+            weight_decay=how.weight_decay,
+            fused=how.device.type == "cuda",
+        )
+        return self.optimizer
 
     # A step
 
@@ -89,10 +114,17 @@ class TaskTrainer(Trainer):  # type: ignore[misc]  # transformers is not typed
         refused = [b for size in sizes for b in size.bad]
         return [{**at, "index": b.index, "where": b.where, "reason": b.reason} for b in refused]
 
+    def _check(self) -> None:
+        """Raises NumericsError where a loss was no number: from there on nothing that was learnt is of use."""
+        if math.isfinite(step := float(self._broken)):
+            raise NumericsError(
+                f"the loss is no number at step {step:.0f}: lower the learning rate, or look at that step's samples"
+            )
+
     def _sum(self, rows: list[tuple[int, ...]], device: torch.device) -> Tensor:
-        """Column sums over the rows of all processes."""
+        """Column sums over the rows of all processes; of a single one without the device, which would be waited for."""
         here = torch.tensor(rows, dtype=torch.float64).sum(0)
-        return self.accelerator.reduce(here.to(device), reduction="sum")
+        return self.accelerator.reduce(here.to(device), reduction="sum") if self.args.world_size > 1 else here
 
     def compute_loss(
         self,
@@ -104,11 +136,9 @@ class TaskTrainer(Trainer):  # type: ignore[misc]  # transformers is not typed
         """This batch's share of the step's loss, times the processes that gradients are averaged over."""
         weighted, plain = model(**inputs)
         loss = torch.stack(list(weighted.values())).sum() / num_items_in_batch
-        if not bool(torch.isfinite(loss)):
-            raise NumericsError(
-                f"the loss is {float(loss.detach())} at step {self.state.global_step + 1}: "
-                "lower the learning rate, or look at the samples of this step"
-            )
+        # Asking here would wait for the card at every step: `_check` asks where something is logged or written.
+        here = torch.where(torch.isfinite(loss.detach()), math.inf, float(self.state.global_step + 1))
+        self._broken = torch.minimum(self._broken, here)
         for name, pair in plain.items():
             self._terms[name] = self._terms.get(name, 0) + pair
         loss = loss * self.accelerator.num_processes
@@ -121,6 +151,7 @@ class TaskTrainer(Trainer):  # type: ignore[misc]  # transformers is not typed
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add what was seen since the last log to a training log's entry."""
+        self._check()
         if "loss" in logs:
             logs |= self._losses(self._terms)
             taken = max(time.monotonic() - self._since, 1e-9)
@@ -190,6 +221,7 @@ class TaskTrainer(Trainer):  # type: ignore[misc]  # transformers is not typed
     # Checkpoints
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
+        self._check()
         if not self.args.should_save or state_dict == {}:  # {}: DeepSpeed keeps the shards itself
             return
         folder = Path(output_dir or self.args.output_dir)

@@ -81,7 +81,7 @@ class WorldLosses:
             first = batch.times.shape[-1]
         sink = self._embed(self.sink, features).expand(streams, -1, -1)
         embeds = torch.cat([sink, block.flatten(1, 2), self._embed(batch.ids, features).flatten(1, 2)], 1)
-        shape = Shape(len(self.sink), steps, block.shape[2], *batch.ids.shape[1:])
+        shape = Shape(streams, len(self.sink), steps, block.shape[2], *batch.ids.shape[1:])
         if shape not in self.places:
             fused = self.fused and shape.questions > 1  # of the few streams told in a wrong order it would save nothing
             self.places[shape] = Places.of(shape, self.window, self.angles, fused=fused)
