@@ -41,7 +41,8 @@ class Step(nn.Module):
 
 def _plain(term: Term) -> Tensor:
     total = term.total.detach().double()
-    return torch.stack((total, torch.as_tensor(term.count, dtype=total.dtype, device=total.device)))
+    count = term.count  # a number is filled in on the device: copied there, it would be waited for
+    return torch.stack((total, total.new_full((), count) if isinstance(count, int) else count.to(total)))
 
 
 class TaskTrainer(Trainer):  # type: ignore[misc]  # transformers is not typed
@@ -137,8 +138,8 @@ class TaskTrainer(Trainer):  # type: ignore[misc]  # transformers is not typed
         weighted, plain = model(**inputs)
         loss = torch.stack(list(weighted.values())).sum() / num_items_in_batch
         # Asking here would wait for the card at every step: `_check` asks where something is logged or written.
-        here = torch.where(torch.isfinite(loss.detach()), math.inf, float(self.state.global_step + 1))
-        self._broken = torch.minimum(self._broken, here)
+        here = torch.full_like(self._broken, self.state.global_step + 1)
+        self._broken = torch.minimum(self._broken, here.masked_fill(torch.isfinite(loss.detach()), math.inf))
         for name, pair in plain.items():
             self._terms[name] = self._terms.get(name, 0) + pair
         loss = loss * self.accelerator.num_processes
