@@ -9,7 +9,7 @@
 
 The budget is the number of pictures seen. A step shows world.streams x world.steps of them; with reconstruction, from
 the share world.wait of the steps on, streams told in a wrong order show world.reconstruction as many again. So the arms
-without it get that many more steps: of the shipped recipe, 5,500 x (1 + 0.25 x 0.6) = 6,325.
+without it get that many more steps: of the shipped recipe, 6,400 x (1 + 0.25 x 0.6) = 7,360.
 
 Each arm has a card of its own; where there are fewer, arms wait for one. An arm that was cut off goes on where it was.
 The models come to OUT/ARM and what they say to OUT/ARM.log. Exits with 1 where an arm failed.

@@ -33,24 +33,24 @@ def engine(time_prompts: bool) -> wt.Engine:
     with torch.no_grad():
         for name, p in found.backbone.model.named_parameters():
             if "language_model" in name and ("q_proj" in name or "k_proj" in name):
-                p.mul_(3)
+                p.mul_(2)
     return found
 
 
 @cache
-def ran(time_prompts: bool) -> tuple[WorldBatch, Seen]:
-    """A batch, and the training forward of it."""
+def ran(time_prompts: bool, again: float = 0.0) -> tuple[WorldBatch, Seen]:
+    """A batch, and the training forward of it. again: share of its questions that are asked twice."""
     backbone = engine(time_prompts).backbone
-    [batch] = WorldMaker(backbone, SETTINGS, WINDOW, "test").batch(3, 0.0, 0.0)
+    [batch] = WorldMaker(backbone, SETTINGS, WINDOW, "test").batch(3, 0.0, 0.0, again)
     losses = WorldLosses(backbone, WINDOW, SETTINGS.size)
     with switched(backbone.decoder, backbone.head_dim), torch.no_grad():
         return batch, losses.seen(batch)
 
 
 @cache
-def stream(time_prompts: bool, row: int) -> wt.Stream:
+def stream(time_prompts: bool, row: int, again: float = 0.0) -> wt.Stream:
     """The same pictures and times fed to the engine."""
-    batch, _ = ran(time_prompts)
+    batch, _ = ran(time_prompts, again)
     atlas = Atlas([Renderer(Script(i, 16, "train"), 112).plan(s) for i in range(4) for s in range(16)], 112, "cpu")
     pictures = atlas.compose(batch.backdrops, batch.canvas, batch.layers)[row].permute(0, 2, 3, 1)
     decode = engine(time_prompts).backbone.tokenizer.decode
@@ -80,17 +80,42 @@ CASES = [(p, r, q) for p in (True, False) for r in range(STREAMS) for q in range
 
 @pytest.mark.parametrize(("time_prompts", "row", "question"), CASES)
 def test_an_answer_is_learnt_over_what_the_engine_reads(time_prompts: bool, row: int, question: int) -> None:
-    batch, seen = ran(time_prompts)
+    batch, _ = ran(time_prompts)
+    same_as_the_engine(time_prompts, 0.0, row, question, choice(batch, row, question))
+
+
+def same_as_the_engine(time_prompts: bool, again: float, row: int, question: int, blocks: Choice) -> None:
+    """Training answers a question as the engine does over these blocks."""
+    batch, seen = ran(time_prompts, again)
     runner = engine(time_prompts).runner
     ids = asked(batch, row, question)
     head = 0 if time_prompts else 1
     with runner.reading():
-        memory = stream(time_prompts, row).memory
-        draft = runner.prefill(memory.view(choice(batch, row, question)), [Prompt(ids, head, ids, ())], 1, 0)
+        memory = stream(time_prompts, row, again).memory
+        draft = runner.prefill(memory.view(blocks), [Prompt(ids, head, ids, ())], 1, 0)
     got = runner.backbone.logits(seen.questions[row, question, len(ids) - 1])
     largest = float(got.abs().max())
     assert largest > 1
     torch.testing.assert_close(got, draft.logits[0], atol=1e-4 * largest, rtol=0)
+
+
+@pytest.mark.parametrize("time_prompts", NAMES, ids=NAMES.get)
+def test_asked_again_each_layer_reads_what_the_first_look_scored_best(time_prompts: bool) -> None:
+    batch, seen = ran(time_prompts, 1.0)
+    second = (batch.chooser >= 0).nonzero().tolist()
+    assert len(second) > STREAMS
+    layers_differ = 0
+    for row, question in second:
+        first, before = int(batch.chooser[row, question]), int(batch.before[row, question])
+        assert torch.equal(asked(batch, row, first), asked(batch, row, question))
+        newest = tuple(range(max(0, before - WINDOW), before))
+        assert choice(batch, row, first) == Choice.same(newest, LAYERS)
+        count = int((batch.views[row, question, 0] >= 0).sum())
+        best = [fine[row, first, :before].topk(count).indices.sort().values for _, fine in seen.plan.similarities]
+        blocks = tuple(tuple(layer.tolist()) for layer in best)
+        layers_differ += len(set(blocks)) > 1
+        same_as_the_engine(time_prompts, 1.0, row, question, Choice(blocks))
+    assert layers_differ
 
 
 @pytest.mark.parametrize("time_prompts", NAMES, ids=NAMES.get)

@@ -155,6 +155,38 @@ def test_layers_have_scattered_blocks_of_their_own_and_as_many() -> None:
     assert bool((held == held[:, :1]).all())  # what lacks a part of the evidence lacks it in every layer
 
 
+def test_what_is_asked_again_is_the_same_question_over_blocks_to_choose() -> None:
+    [batch] = maker().batch(5, 0.0, 0.15, 0.8)
+    assert 0.2 < float((batch.chooser >= 0).float().mean()) < 0.5
+    for row, question in (batch.chooser >= 0).nonzero().tolist():
+        first = int(batch.chooser[row, question])
+        assert first == question - 1
+        for key in ("ids", "prompts", "wanted", "before", "family", "choice"):
+            assert torch.equal(getattr(batch, key)[row, question], getattr(batch, key)[row, first]), key
+        before = int(batch.before[row, question])
+        newest = [*range(before - WINDOW, before)]
+        assert [[b for b in layer if b >= 0] for layer in batch.views[row, first].tolist()] == [newest] * maker().layers
+        assert 4 <= int((batch.views[row, question, 0] >= 0).sum()) <= before
+    data = WorldData(maker(), 10)
+    shares = [float((data[i][0].chooser >= 0).float().mean()) for i in (0, 2, 9)]
+    assert shares[0] == 0 < shares[2]
+
+
+def test_a_view_has_no_more_blocks_than_it_may() -> None:
+    few = replace(SETTINGS, steps=64, blocks=20, lacking=0.0)
+    [batch] = WorldMaker(maker().backbone, few, WINDOW, "test").batch(0, 0.0, 0.0, 0.4)
+    assert batch.views.shape[-1] == 20
+    assert bool((batch.views[..., -1] >= 0).any())
+
+
+def test_what_came_before_is_to_be_known_where_the_named_thing_came() -> None:
+    [batch] = maker().batch(1, 0.0, 0.0)
+    for name, parts in (("before", 1), ("after", 2)):
+        mine = batch.family == ROWS.index(name)
+        assert bool(mine.any())
+        assert set(batch.wanted[mine].any(-1).sum(-1).tolist()) == {parts}
+
+
 def test_a_time_is_asked_for_with_options_and_in_words() -> None:
     batches = [maker().batch(i, 0.0, 0.0)[0] for i in range(6)]
     found = [
@@ -237,3 +269,5 @@ def test_a_question_that_does_not_fit_is_refused() -> None:
         small.batch(0, 0.0, 0.15)
     with pytest.raises(RecipeError, match=r"world\.told must divide"):
         WorldSettings(steps=64, told=15)
+    with pytest.raises(RecipeError, match=r"world\.blocks must be world\.told or more"):
+        WorldSettings(blocks=15)

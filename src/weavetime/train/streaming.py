@@ -98,18 +98,24 @@ class StreamPass:
     """The plan of one training forward, for models with one axis of positions.
 
     views: int64 (batch, questions, layers, most), the steps of each layer's view in order, as many in every layer, -1
-    after the last. prompts: bool (batch, questions, length), tokens that were asked (answers and pads left out).
-    similarities: coarse and late-interaction scores (batch, questions, steps) of each layer, filled by the pass where
-    `retrieval` is on.
+    after the last. chooser: int64 (batch, questions), the question by whose late-interaction scores each layer chooses
+    this one's view, of the size that `views` has and among the first `before` steps; -1 where the view is given.
+    prompts: bool (batch, questions, length), tokens that were asked (answers and pads left out). similarities: coarse
+    and late-interaction scores (batch, questions, steps) of each layer, filled by the pass where `retrieval` is on;
+    without it every view is a given one.
     """
 
-    def __init__(self, places: Places, views: Tensor, prompts: Tensor, *, retrieval: bool = True) -> None:
+    def __init__(
+        self, places: Places, views: Tensor, chooser: Tensor, before: Tensor, prompts: Tensor, *, retrieval: bool = True
+    ) -> None:
         s = places.shape
         self.places, self.retrieval = places, retrieval
         self.weight = prompts / prompts.sum(-1, keepdim=True).clamp_min(1)
         self.similarities: list[tuple[Tensor, Tensor]] = []
         most = views.shape[-1]
         counts = (views[:, :, 0] >= 0).sum(-1)
+        self.counts, self.chooser = counts, chooser
+        self.late = torch.arange(s.steps, device=views.device) >= before[..., None]
         self.questions = Runs.of(s, counts.flatten(), most, s.length, places.angles)
         slot = torch.arange(most, device=views.device) - (most - counts)[..., None, None]
         view = views.gather(-1, slot.clamp_min(0).expand_as(views))
@@ -123,12 +129,25 @@ class StreamPass:
         s, wrap = p.shape, compiled if p.fused else _as_is
         q, k, v = (x.to(v.dtype).transpose(1, 2) for x in (q, k, v))  # under autocast, v alone is what attention takes
         steps = wrap(_steps)(s, p.steps, p.window, q, k, v)
-        questions = wrap(_questions)(s, self.questions, self.chosen[:, :, layer], q, k, v)
-        found = [_sink(s, p.angles, q, k, v, scaling)]
-        found += [_attend(p.steps, steps, scaling), _attend(self.questions, questions, scaling)]
+        chosen = self.chosen[:, :, layer]
         if self.retrieval:
             self.similarities.append(wrap(_similarity)(s, self.weight, q, k))
+            chosen = torch.where(self.chooser[..., None] < 0, chosen, self._choose(self.similarities[-1][1]))
+        questions = wrap(_questions)(s, self.questions, chosen, q, k, v)
+        found = [_sink(s, p.angles, q, k, v, scaling)]
+        found += [_attend(p.steps, steps, scaling), _attend(self.questions, questions, scaling)]
         return torch.cat([x.unflatten(0, (s.streams, -1)).flatten(1, 2) for x in found], 1).transpose(1, 2)
+
+    def _choose(self, scores: Tensor) -> Tensor:
+        """The blocks of each slot, bool (batch, questions, slots * steps): the best by the chooser's scores."""
+        mine = self.chooser.clamp_min(0)[..., None].expand_as(scores)
+        found = scores.detach().float().gather(1, mine).masked_fill(self.late, -torch.inf)
+        rank = found.argsort(dim=-1, descending=True, stable=True).argsort(-1)
+        best = rank < self.counts[..., None]
+        most = self.questions.slots // self.places.shape.tokens
+        slot = best.cumsum(-1) + (most - 1 - self.counts[..., None])
+        slots = torch.arange(most, device=scores.device)[:, None]
+        return (best[..., None, :] & (slot[..., None, :] == slots)).flatten(2)
 
 
 Laid = tuple[Tensor, Tensor, Tensor]

@@ -143,19 +143,19 @@ class WorldTask(HostTask):
         hits: dict[str, list[float]] = {}
         device = next(self.module.parameters()).device
         for index in range(EVALUATED):
-            [batch] = self._held.batch(index, 0.0, self.settings.world.lookup)
+            [batch] = self._held.batch(index, 0.0, self.settings.world.lookup, self.settings.world.again)
             flat = [getattr(batch, key).to(device) for key in KEYS]
             with torch.enable_grad():  # the graph of a training step does, if there is one
                 _, [right] = self._run(flat)
             [part] = unpacked(flat)
             hit, held = first_tokens(part, right)
-            for family, yes, choice in zip(
-                part.family[held].tolist(), hit[held].tolist(), part.choice[held].tolist(), strict=True
-            ):
+            told = part.family, hit, part.choice, part.chooser
+            for family, yes, choice, chooser in zip(*(x[held].tolist() for x in told), strict=True):
                 name = ROWS[family]
                 if name == "when" and not choice:  # the first token of a time says nothing
                     continue
                 group = name if name in (LOOKUP, TOLD) else "now" if name in NOW_NAMES else "past"
+                group = group if chooser < 0 else "recalled"
                 hits.setdefault(f"{group}_{'choice' if choice else 'open'}", []).append(yes)
         return {f"accuracy_{name}": sum(found) / len(found) for name, found in sorted(hits.items())}
 

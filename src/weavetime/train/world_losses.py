@@ -85,7 +85,8 @@ class WorldLosses:
         if shape not in self.places:
             fused = self.fused and shape.questions > 1  # of the few streams told in a wrong order it would save nothing
             self.places[shape] = Places.of(shape, self.window, self.angles, fused=fused)
-        plan = StreamPass(self.places[shape], batch.views, batch.prompts, retrieval=shape.questions > 1)
+        given = batch.views, batch.chooser, batch.before, batch.prompts
+        plan = StreamPass(self.places[shape], *given, retrieval=shape.questions > 1)
         ranks = torch.arange(embeds.shape[1], device=embeds.device)[None]
         middle: list[Tensor] = []
         layers = backbone.decoder.layers
@@ -163,7 +164,7 @@ class WorldLosses:
 def first_tokens(batch: WorldBatch, right: Tensor) -> tuple[Tensor, Tensor]:
     """By question: whether the first token of its answer was predicted, and whether its view held the evidence.
 
-    Both bool (streams, questions).
+    Both bool (streams, questions). Of views that layers choose it is taken that they do.
     """
     rows, at = batch.ids.shape[:2], batch.answers
     mine = at[:, 2] == ANSWER
@@ -177,4 +178,4 @@ def first_tokens(batch: WorldBatch, right: Tensor) -> tuple[Tensor, Tensor]:
     views = batch.views[:, :, 0]  # what lacks a part of the evidence lacks it in every layer
     viewed.scatter_(-1, torch.where(views < 0, steps, views), True)
     held = (batch.wanted & viewed[..., None, :-1]).any(-1) | ~batch.wanted.any(-1)
-    return hit.view(rows), held.all(-1)
+    return hit.view(rows), held.all(-1) | (batch.chooser >= 0)

@@ -36,6 +36,7 @@ ROWS = (*FAMILIES, LOOKUP, TOLD)
 NOW_NAMES = tuple(f.__name__ for f in NOW)
 PAST_NAMES = tuple(n for n in FAMILIES if n not in NOW_NAMES)
 LATE = "before", "after", "count", "when", "at_time"  # learnt last: asked twice as often as the others
+LEAST = 4  # blocks that a layer chooses
 SPANS = 3  # parts of the evidence that a question can have
 JUMPS = (0, 0, 0, 30, 300, 3000)  # most seconds that the time of a stream jumps
 
@@ -46,11 +47,13 @@ class WorldSettings:
 
     streams: a batch. steps: of each. questions: of each. length: tokens that a question and its answer may take.
     letters: share of the training, its beginning, in which every question is a lookup: it names its answer, so that
-    only its letter is to be found. lookup: share of lookups after it,
-    falling from twice as many to none. now: share of the others about the present. choice: share of them in multiple
-    choice. present: share of questions about the past over the newest blocks alone. lacking: share of the rest whose
-    view lacks a part of the evidence. reconstruction: pictures of streams told in a wrong order, of `told` steps in
-    `clips` clips, to one picture of the others, from the share `wait` of the training on. size: pixels.
+    only its letter is to be found. lookup: share of lookups after it, falling from twice as many to none. now: share of
+    the others about the present. choice: share of them in multiple choice. again: share of questions about the past
+    that are asked as the engine asks, over the newest blocks and again over those that each layer chooses by the scores
+    of that first look; it grows over the first half of the training. present: share of the others about the past over
+    the newest blocks alone. lacking: share of the rest whose view lacks a part of the evidence. blocks: most of a view.
+    reconstruction: pictures of streams told in a wrong order, of `told` steps in `clips` clips, to one picture of the
+    others, from the share `wait` of the training on. size: pixels.
     """
 
     streams: int = 16
@@ -61,8 +64,10 @@ class WorldSettings:
     lookup: float = 0.15
     now: float = 0.2
     choice: float = 0.7
+    again: float = 0.4
     present: float = 0.3
     lacking: float = 0.2
+    blocks: int = 64
     reconstruction: float = 0.25
     told: int = 16
     clips: int = 4
@@ -72,6 +77,8 @@ class WorldSettings:
     def __post_init__(self) -> None:
         if self.reconstruction and self.steps % self.told:
             raise RecipeError(f"world.told must divide world.steps, {self.told} does not divide {self.steps}")
+        if self.blocks < self.told:
+            raise RecipeError(f"world.blocks must be world.told or more, {self.blocks} is less than {self.told}")
 
 
 @dataclass
@@ -80,7 +87,9 @@ class WorldBatch:
 
     backdrops, canvas, layers: pictures as `Atlas.compose` takes them. times (streams, steps, prompt): ids of each
     step's time prompt. ids (streams, questions, length), the newline vector among them. prompts: which of them were
-    asked. views (streams, questions, layers, steps): blocks in order, as many in every layer, -1 after the last.
+    asked. views (streams, questions, layers, blocks): blocks in order, as many in every layer, -1 after the last.
+    chooser (streams, questions): the row whose scores choose the blocks of this one's view, where `views` says but how
+    many they are; -1 for a view that is given.
     answers (tokens, 3): where a token is predicted, as a place in `ids` flattened, which token, and its part of the
     loss, 0 where there is none. wanted (streams, questions, SPANS, steps): the blocks of each part of the evidence.
     before (streams, questions): how many steps could be seen. things (streams, steps, tokens, 3): what each picture
@@ -95,6 +104,7 @@ class WorldBatch:
     ids: Tensor
     prompts: Tensor
     views: Tensor
+    chooser: Tensor
     answers: Tensor
     wanted: Tensor
     before: Tensor
@@ -123,36 +133,43 @@ class WorldMaker:
         self.asking, self.line = backbone.encode("?")[-1], backbone.encode("\n")[-1]
         self.verdicts = [backbone.encode(word)[0] for word in ("no", "yes")]
 
-    def batch(self, index: int, reconstruction: float, lookup: float) -> list[WorldBatch]:
+    def batch(self, index: int, reconstruction: float, lookup: float, again: float = 0.0) -> list[WorldBatch]:
         """The batch of an index: streams told in order and, where there is to be reconstruction, in a wrong one.
 
-        lookup: share of questions that name their answer.
+        lookup: share of questions that name their answer. again: as in the settings.
         """
         s = self.settings
         rng = random.Random(f"world/{self.seed}/{index}")
-        parts = [self._stack([self._stream(rng, lookup) for _ in range(s.streams)])]
+        parts = [self._stack([self._stream(rng, lookup, again) for _ in range(s.streams)])]
         if told := round(reconstruction * s.streams * s.steps / s.told):
             parts.append(self._stack([self._told(rng) for _ in range(told)]))
         return parts
 
     # Streams in order
 
-    def _stream(self, rng: random.Random, lookup: float) -> dict[str, Any]:
+    def _stream(self, rng: random.Random, lookup: float, again: float) -> dict[str, Any]:
         s = self.settings
         script = Script(rng.randrange(2**40), s.steps, "train", _times(rng, s.steps))
-        rows = []
-        for _ in range(s.questions):
+        rows: list[dict[str, Any]] = []
+        while len(rows) < s.questions:
             if rng.random() < lookup:
                 asked, step = _lookup(rng, script), rng.randrange(s.steps)
             else:
                 asked, step = self._asked(rng, script)
-            rows.append(self._row(rng, script, asked, step))
+            row = self._row(rng, script, asked, step)
+            past = asked.family in PAST_NAMES and step >= self.window
+            if past and len(rows) + 1 < s.questions and rng.random() < again:
+                rows.append({**row, "view": self._newest(step)})
+                size = rng.randint(min(LEAST, step), min(step + 1, s.blocks))
+                row |= {"view": [list(range(size))] * self.layers, "chooser": len(rows) - 1}
+            rows.append(row)
         return {**self._pictures(script, range(s.steps)), **_columns(rows)}
 
     def _asked(self, rng: random.Random, script: Script) -> tuple[Asked, int]:
         while True:
-            family = rng.choice(NOW_NAMES if rng.random() < self.settings.now else (*PAST_NAMES, *LATE))
-            step = rng.randrange(2, script.steps)
+            now = rng.random() < self.settings.now
+            family = rng.choice(NOW_NAMES if now else (*PAST_NAMES, *LATE))
+            step = max(rng.randrange(2, script.steps) for _ in range(1 if now else 2))
             asked = ask(script, step, family, rng)
             if asked is not None:
                 return asked, step
@@ -160,6 +177,8 @@ class WorldMaker:
     def _row(self, rng: random.Random, script: Script, asked: Asked, step: int) -> dict[str, Any]:
         spans = [[i for i in range(step + 1) if a <= script.time(i) < b] for a, b in asked.evidence]
         now = asked.family in NOW_NAMES
+        if asked.family == "before":  # it is known where the named thing came, and not to be looked for itself
+            del spans[1:]
         wanted = torch.zeros(SPANS, script.steps, dtype=torch.bool)
         for i, span in enumerate([] if now else spans[:SPANS]):
             wanted[i, span] = True
@@ -173,7 +192,8 @@ class WorldMaker:
                 row["labels"][end] = self.verdicts[i == asked.gold]
         family = ROWS.index(asked.family)
         view = self._view(rng, step, spans, now)
-        return {**row, "view": view, "wanted": wanted, "before": step + 1, "family": family, "choice": choice}
+        known = {"wanted": wanted, "before": step + 1, "family": family, "choice": choice}
+        return {**row, **known, "view": view, "chooser": -1}
 
     def _option_ends(self, prompt: list[int], count: int) -> list[int]:
         """The last token of each option; the prompt, the question and `Options:` end a line before the first."""
@@ -192,9 +212,9 @@ class WorldMaker:
         """
         s = self.settings
         if rng.random() < (0.75 if now else s.present):
-            return [list(range(max(0, step + 1 - self.window), step + 1))] * self.layers
+            return self._newest(step)
         if rng.random() < 0.2:
-            return [list(range(step + 1))] * self.layers
+            return [sorted(rng.sample(range(step + 1), min(step + 1, s.blocks)))] * self.layers
         lost = rng.randrange(len(spans)) if spans and not now and rng.random() < s.lacking else None
         gone = set(spans[lost]) if lost is not None else set()
         found = [span for n, span in enumerate(spans) if n != lost]
@@ -203,8 +223,12 @@ class WorldMaker:
             for _ in range(self.layers)
         ]
         rest = [i for i in range(step + 1) if i not in gone] or [step]
-        size = rng.randint(max(1, *map(len, kept)), len(rest))
+        least = max(1, *map(len, kept))
+        size = rng.randint(least, max(least, min(len(rest), s.blocks)))
         return [sorted(k | set(rng.sample([i for i in rest if i not in k], size - len(k)))) for k in kept]
+
+    def _newest(self, step: int) -> list[list[int]]:
+        return [list(range(max(0, step + 1 - self.window), step + 1))] * self.layers
 
     # Streams in a wrong order
 
@@ -225,7 +249,7 @@ class WorldMaker:
             answers.append((said, ANSWER))
         row = _text(turns, answers, s.told * 10 + 2 * s.length)
         nothing = torch.zeros(SPANS, s.told, dtype=torch.bool)
-        row |= {"view": [list(range(s.told))] * self.layers, "wanted": nothing, "before": s.told}
+        row |= {"view": [list(range(s.told))] * self.layers, "chooser": -1, "wanted": nothing, "before": s.told}
         return {**self._pictures(script, order), **_columns([{**row, "family": ROWS.index(TOLD), "choice": False}])}
 
     # Pictures
@@ -277,7 +301,7 @@ class WorldMaker:
 
     def _stack(self, streams: list[dict[str, Any]]) -> WorldBatch:
         questions, steps = len(streams[0]["view"]), len(streams[0]["canvas"])
-        views = torch.full((len(streams), questions, self.layers, steps), -1)
+        views = torch.full((len(streams), questions, self.layers, min(steps, self.settings.blocks)), -1)
         for i, stream in enumerate(streams):
             for j, view in enumerate(stream["view"]):
                 views[i, j, :, : len(view[0])] = torch.tensor(view)
@@ -371,4 +395,5 @@ class WorldData(Dataset[list[WorldBatch]]):
         torch.set_num_threads(1)
         settings, done = self.maker.settings, index / self.batches
         lookup = 1.0 if done < settings.letters else 2 * settings.lookup * (1 - done)
-        return self.maker.batch(index, settings.reconstruction if done >= settings.wait else 0.0, lookup)
+        again = settings.again * min(1.0, 2 * done)
+        return self.maker.batch(index, settings.reconstruction if done >= settings.wait else 0.0, lookup, again)
