@@ -142,7 +142,7 @@ def test_evaluation_names_what_it_measures() -> None:
         found = task.evaluate()
     assert found
     assert all(0 <= v <= 1 for v in found.values())
-    assert {k.removeprefix("accuracy_").split("_")[0] for k in found} <= {"now", "past", "lookup"}
+    assert {k.removeprefix("accuracy_").split("_")[0] for k in found} == {"now", "past", "recalled", "lookup"}
 
 
 @pytest.mark.parametrize(
