@@ -34,7 +34,7 @@ from ablation_report import table
 from weavetime.train.reading import build
 from weavetime.train.recipe import Recipe, read_recipe
 from weavetime.train.world import WorldTaskSettings
-from weavetime.train.worlds import WorldSettings
+from weavetime.train.world_views import WorldSettings
 
 RECIPE = "mini"
 UNTOLD = "world.reconstruction=0"

@@ -12,7 +12,8 @@ import pytest
 import weavetime as wt
 from weavetime.config import Record
 from weavetime.train.recipe import read_recipe
-from weavetime.train.worlds import WorldData, WorldMaker, WorldSettings
+from weavetime.train.world_views import WorldSettings
+from weavetime.train.worlds import WorldData, WorldMaker
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 sys.path.insert(0, str(SCRIPTS))

@@ -16,12 +16,19 @@ from safetensors.torch import load_file
 from weavetime.train.run import train
 from weavetime.train.task import TASKS
 
-SCRIPT = Path(__file__).parent / "two_processes.py"
+FOLDER = Path(__file__).parent
 EQUAL = ("loss", "loss_early", "loss_late", "grad_norm", "eval_loss", "eval_loss_early", "bad_samples")
 
 
-def torchrun(*arguments: object) -> str:
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(SCRIPT)]
+def torchrun(script: str, *arguments: object) -> str:
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node=2",
+        str(FOLDER / script),
+    ]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run([*command, *map(str, arguments)], capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr[-3000:]
@@ -38,7 +45,7 @@ def test_two_processes_are_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     base = texts.save_model(tmp_path / "base", "llava_onevision")
     one, two, resumed = (tmp_path / name for name in ("one", "two", "resumed"))
     train(texts.distributed_recipe(base, one, 4), say=str)
-    shown = torchrun(base, two, resumed, 2)
+    shown = torchrun("two_processes.py", base, two, resumed, 2)
     assert shown.count("parameters, 12 samples, 5 steps") == 2  # one process speaks, of two runs
     for mine, theirs in zip(log(two), log(one), strict=True):
         for name in EQUAL:
@@ -51,3 +58,11 @@ def test_two_processes_are_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     listed = [sorted((p / "bad_samples.jsonl").read_text().splitlines()) for p in (one, two, resumed)]
     assert listed[0] == listed[1] == listed[2]
     assert len(listed[0]) == 4
+
+
+def test_a_loss_that_is_no_number_on_one_process_stops_all_and_is_not_kept(tmp_path: Path) -> None:
+    base, output = texts.save_model(tmp_path / "base", "llava_onevision"), tmp_path / "out"
+    shown = torchrun("one_broken.py", base, output)
+    for rank in (0, 1):
+        assert f"process {rank}: the loss is no number at step 2: lower the learning rate" in shown
+    assert not list(output.glob("checkpoint-*"))

@@ -14,8 +14,10 @@ import weavetime as wt
 from weavetime.backbones.attach import switched
 from weavetime.backbones.values import Prompt
 from weavetime.ops import coarse, late_interaction, question_vectors
+from weavetime.train.streaming import Places, Shape, StreamPass
 from weavetime.train.world_losses import Seen, WorldLosses
-from weavetime.train.worlds import ANSWER, WorldBatch, WorldMaker, WorldSettings
+from weavetime.train.world_views import WorldSettings
+from weavetime.train.worlds import ANSWER, WorldBatch, WorldMaker
 from weavetime.types import Choice, Frame
 from weavetime.world import Atlas, Renderer, Script
 
@@ -116,6 +118,18 @@ def test_asked_again_each_layer_reads_what_the_first_look_scored_best(time_promp
         layers_differ += len(set(blocks)) > 1
         same_as_the_engine(time_prompts, 1.0, row, question, Choice(blocks))
     assert layers_differ
+
+
+def test_of_equal_scores_a_second_look_takes_the_newer_as_the_engine_does() -> None:
+    shape = Shape(streams=1, sink=1, steps=7, tokens=1, questions=2, length=1)
+    angles = torch.ones(2, 30, 4).unbind()
+    views, before = torch.full((1, 2, 1, 4), -1), torch.tensor([[6, 6]])
+    views[..., :3] = torch.arange(3)
+    places = Places.of(shape, 2, angles)
+    plan = StreamPass(places, views, torch.tensor([[-1, 0]]), before, torch.ones(1, 2, 1, dtype=torch.bool))
+    scores = torch.tensor([[[1.0, 2, 1, 0, 1, 0, 9], [0.0] * 7]])
+    slots = plan._choose(scores)[0, 1].unflatten(0, (4, 7))
+    assert slots.nonzero().tolist() == [[1, 1], [2, 2], [3, 4]]  # 0 scores as much as 2 and 4 and is older
 
 
 @pytest.mark.parametrize("time_prompts", NAMES, ids=NAMES.get)

@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 import weavetime as wt
 from weavetime.errors import RecipeError
 from weavetime.train.world_losses import first_tokens
+from weavetime.train.world_views import WorldSettings
 from weavetime.train.worlds import (
     AHEAD,
     ANSWER,
@@ -24,7 +25,6 @@ from weavetime.train.worlds import (
     WorldBatch,
     WorldData,
     WorldMaker,
-    WorldSettings,
     names,
 )
 from weavetime.world import KINDS
@@ -165,7 +165,9 @@ def test_what_is_asked_again_is_the_same_question_over_blocks_to_choose() -> Non
             assert torch.equal(getattr(batch, key)[row, question], getattr(batch, key)[row, first]), key
         before = int(batch.before[row, question])
         newest = [*range(before - WINDOW, before)]
-        assert [[b for b in layer if b >= 0] for layer in batch.views[row, first].tolist()] == [newest] * maker().layers
+        assert [[b for b in layer if b >= 0] for layer in batch.views[row, first].tolist()] == [
+            newest
+        ] * maker().views.layers
         assert 4 <= int((batch.views[row, question, 0] >= 0).sum()) <= before
     data = WorldData(maker(), 10)
     shares = [float((data[i][0].chooser >= 0).float().mean()) for i in (0, 2, 9)]
@@ -173,10 +175,13 @@ def test_what_is_asked_again_is_the_same_question_over_blocks_to_choose() -> Non
 
 
 def test_a_view_has_no_more_blocks_than_it_may() -> None:
-    few = replace(SETTINGS, steps=64, blocks=20, lacking=0.0)
-    [batch] = WorldMaker(maker().backbone, few, WINDOW, "test").batch(0, 0.0, 0.0, 0.4)
-    assert batch.views.shape[-1] == 20
-    assert bool((batch.views[..., -1] >= 0).any())
+    few = replace(SETTINGS, steps=64, blocks=WINDOW, reconstruction=0.0, lacking=0.0, present=0.0)
+    one = WorldMaker(maker().backbone, few, WINDOW, "test")
+    views = torch.cat([one.batch(i, 0.0, 0.0, 0.4)[0].views for i in range(3)])
+    assert views.shape[-1] == WINDOW
+    assert 0.2 < float((views[..., -1] >= 0).float().mean()) < 1
+    with pytest.raises(RecipeError, match=r"world\.blocks must be the window or more, 6 is less than 7"):
+        WorldMaker(maker().backbone, few, WINDOW + 1, "test")
 
 
 def test_what_came_before_is_to_be_known_where_the_named_thing_came() -> None:

@@ -11,14 +11,15 @@ from torch import Tensor, nn
 
 MOMENTUM, ROUNDS, TINY = 0.95, 5, 1e-7
 QUINTIC = 3.4445, -4.7750, 2.0315  # coefficients of the iteration, as torch.optim.Muon has them
+MOST = 1 << 26  # entries of matrices that are stepped together
 RMS = 0.2  # of an update's entries, as AdamW's are: one learning rate suits both
 
 
 def matrices(model: nn.Module) -> list[Tensor]:
-    """The weights that Muon is for: those of linear layers that are trained, embeddings and the head left out."""
+    """The weights that Muon is for: those of trained linear layers, without embeddings and all of the head."""
     tables = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
     linear = [(n, m.weight) for n, m in model.named_modules() if isinstance(m, nn.Linear)]
-    return [w for n, w in linear if w.requires_grad and id(w) not in tables and n.rpartition(".")[2] != "lm_head"]
+    return [w for n, w in linear if w.requires_grad and id(w) not in tables and "lm_head" not in n.split(".")]
 
 
 class MuonAdamW(torch.optim.AdamW):
@@ -33,6 +34,8 @@ class MuonAdamW(torch.optim.AdamW):
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """One step of both."""
+        with torch.enable_grad():
+            found = None if closure is None else closure()
         taken: list[tuple[Tensor, Tensor]] = []
         for group in self.param_groups:
             if group["muon"]:
@@ -41,11 +44,13 @@ class MuonAdamW(torch.optim.AdamW):
                     if p.grad is not None:
                         alike[p.shape].append(p)
                         taken.append((p, p.grad))
-                for stack in alike.values():
-                    self._muon(stack, group["lr"], group["weight_decay"])
+                for shape, stack in alike.items():
+                    size = max(1, MOST // shape.numel())
+                    for i in range(0, len(stack), size):
+                        self._muon(stack[i : i + size], group["lr"], group["weight_decay"])
         for p, _ in taken:  # AdamW passes over what has no gradient
             p.grad = None
-        found = super().step(closure)
+        super().step()
         for p, gradient in taken:
             p.grad = gradient
         return found

@@ -40,6 +40,9 @@ class Tuning:
     vision: bool = False
 
 
+WHOLE = "optimiser.kind muon needs whole matrices, which FSDP and DeepSpeed cut up: say adamw"
+
+
 @dataclass(frozen=True, slots=True)
 class Optimiser:
     """kind: AdamW, or Muon for the matrices of linear layers and AdamW for the rest.
@@ -178,6 +181,8 @@ def _check(recipe: Recipe) -> None:
         raise RecipeError(f"{recipe.name}: tuning needs either lora or full: true")
     if tuning.vision and not tuning.full:
         raise RecipeError(f"{recipe.name}: tuning.vision goes with full: true alone")
+    if optimiser.kind == "muon" and run.deepspeed is not None:
+        raise RecipeError(f"{recipe.name}: {WHOLE}")
     rules = [
         ("window", recipe.window is None or recipe.window >= 1, "at least 1"),
         ("optimiser.lr", 0 < optimiser.lr < float("inf"), "more than 0"),

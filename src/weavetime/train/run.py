@@ -87,6 +87,7 @@ def train(recipe: Recipe, *, resume: bool = False, say: Say = print) -> dict[str
     output = _output(recipe, resume)
     args = arguments(recipe, output)
     start = newest(output) if resume else None
+    changes = _changes(recipe, output) if resume else []
     set_seed(recipe.run.seed)
     task = make_task(recipe)
     screen = Screen()
@@ -95,7 +96,7 @@ def train(recipe: Recipe, *, resume: bool = False, say: Say = print) -> dict[str
         trainer.remove_callback(unwanted)
     first = trainer.is_world_process_zero()
     if first:
-        for line in _changes(recipe, output) if resume else []:
+        for line in changes:
             say(line)
         _write_recipe(recipe, output)
         found = plan(task, recipe, args.world_size)
@@ -129,6 +130,11 @@ def _changes(recipe: Recipe, output: Path) -> list[str]:
     if not path.is_file():
         return []
     before, now = _flat(yaml.safe_load(path.read_text())), _flat(_plain(recipe))
+    began, kind = before.get("optimiser.kind", "adamw"), recipe.optimiser.kind
+    if began != kind:
+        raise RecipeError(
+            f"the run in {output} began with optimiser.kind {began} and cannot go on with {kind}: say {began}"
+        )
     keys = sorted(k for k in before.keys() | now.keys() if before.get(k) != now.get(k))
     return [f"changed since the run began: {k} was {before.get(k)!r}, is {now.get(k)!r}" for k in keys]
 

@@ -142,7 +142,7 @@ class StreamPass:
         """The blocks of each slot, bool (batch, questions, slots * steps): the best by the chooser's scores."""
         mine = self.chooser.clamp_min(0)[..., None].expand_as(scores)
         found = scores.detach().float().gather(1, mine).masked_fill(self.late, -torch.inf)
-        rank = found.argsort(dim=-1, descending=True, stable=True).argsort(-1)
+        rank = found.flip(-1).argsort(dim=-1, descending=True, stable=True).argsort(-1).flip(-1)  # ties: the newer
         best = rank < self.counts[..., None]
         most = self.questions.slots // self.places.shape.tokens
         slot = best.cumsum(-1) + (most - 1 - self.counts[..., None])
@@ -220,7 +220,7 @@ def _attend(runs: Runs, laid: Laid, scaling: float) -> Tensor:
     By FlashAttention where it runs: it reads no gap, repeats no head and needs no mask.
     """
     q, k, v = laid
-    if q.is_cuda and q.dtype != torch.float32:
+    if q.is_cuda and q.dtype != torch.float32 and _flash_runs(q.device, q.shape[-1]):
         flash = torch.ops.aten._flash_attention_forward  # the public call of it differs from release to release
         most = k.shape[1]
         q_all, k_all, v_all = (x.flatten(0, 1) for x in (q, k, v))
@@ -235,6 +235,11 @@ def _attend(runs: Runs, laid: Laid, scaling: float) -> Tensor:
         q, _repeat(k, q), _repeat(v, q), attn_mask=mask[:, None], scale=scaling
     )
     return out.transpose(1, 2)
+
+
+@cache
+def _flash_runs(device: torch.device, dim: int) -> bool:
+    return torch.cuda.get_device_capability(device) >= (8, 0) and dim % 8 == 0 and dim <= 256
 
 
 def _similarity(s: Shape, weight: Tensor, q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:

@@ -11,13 +11,14 @@ from typing import Any
 
 import torch
 from accelerate.utils import gather_object
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 from torch.utils.data import DataLoader, SequentialSampler
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from ..errors import NumericsError, RecipeError
 from .bad import BadSamples
 from .muon import MuonAdamW, matrices
+from .recipe import WHOLE
 from .task import Size, Task, Term
 
 
@@ -62,6 +63,8 @@ class TaskTrainer(Trainer):  # type: ignore[misc]  # transformers is not typed
             eval_dataset=(),  # evaluate() below asks the task
             callbacks=[*callbacks, _Epochs(task), _Intervals()],
         )
+        if kind == "muon" and (self.is_fsdp_enabled or self.is_deepspeed_enabled):
+            raise RecipeError(WHOLE)
         self.bad = BadSamples(Path(args.output_dir), most_bad, writes=args.should_save)
         self._seen = torch.zeros(2, dtype=torch.float64)  # tokens and samples since the last log, of all processes
         self._since = time.monotonic()
@@ -77,8 +80,6 @@ class TaskTrainer(Trainer):  # type: ignore[misc]  # transformers is not typed
         """The recipe's: Trainer knows AdamW."""
         if self.kind != "muon" or self.optimizer is not None:
             return super().create_optimizer(*more)
-        if self.is_fsdp_enabled or self.is_deepspeed_enabled:
-            raise RecipeError("optimiser.kind muon needs whole matrices, which FSDP and DeepSpeed cut up: say adamw")
         whole = matrices(self.model)
         muon, decayed = {id(p) for p in whole}, set(self.get_decay_parameter_names(self.model))
         rest = [(n in decayed, p) for n, p in self.model.named_parameters() if p.requires_grad and id(p) not in muon]
@@ -116,7 +117,9 @@ class TaskTrainer(Trainer):  # type: ignore[misc]  # transformers is not typed
         return [{**at, "index": b.index, "where": b.where, "reason": b.reason} for b in refused]
 
     def _check(self) -> None:
-        """Raises NumericsError where a loss was no number: from there on nothing that was learnt is of use."""
+        """Raises NumericsError on all processes where a loss was no number on one: all learnt since is lost."""
+        if self.args.world_size > 1:
+            distributed.all_reduce(self._broken, distributed.ReduceOp.MIN)
         if math.isfinite(step := float(self._broken)):
             raise NumericsError(
                 f"the loss is no number at step {step:.0f}: lower the learning rate, or look at that step's samples"
@@ -221,8 +224,11 @@ class TaskTrainer(Trainer):  # type: ignore[misc]  # transformers is not typed
 
     # Checkpoints
 
-    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
+    def _save_checkpoint(self, *more: Any) -> None:
         self._check()
+        super()._save_checkpoint(*more)
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
         if not self.args.should_save or state_dict == {}:  # {}: DeepSpeed keeps the shards itself
             return
         folder = Path(output_dir or self.args.output_dir)

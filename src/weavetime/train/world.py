@@ -16,7 +16,8 @@ from .recipe import Recipe
 from .task import Size, Term
 from .tuning import HostTask
 from .world_losses import TERMS, WorldLosses, first_tokens
-from .worlds import LOOKUP, NOW_NAMES, ROWS, TOLD, WorldBatch, WorldData, WorldMaker, WorldSettings
+from .world_views import WorldSettings
+from .worlds import LOOKUP, NOW_NAMES, ROWS, TOLD, WorldBatch, WorldData, WorldMaker
 
 KEYS = tuple(f.name for f in fields(WorldBatch))
 EVALUATED = 4  # batches

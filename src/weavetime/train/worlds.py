@@ -26,6 +26,7 @@ from ..world.questions import TIME
 from ..world.render import CARD, SIGN, centre
 from ..world.script import CORNERS, PLACES
 from .reconstruct import permuted, request, timestamps
+from .world_views import Views, WorldSettings
 
 IGNORED = -100
 RECONSTRUCTION, ANSWER, AHEAD = 1, 2, 3
@@ -36,49 +37,8 @@ ROWS = (*FAMILIES, LOOKUP, TOLD)
 NOW_NAMES = tuple(f.__name__ for f in NOW)
 PAST_NAMES = tuple(n for n in FAMILIES if n not in NOW_NAMES)
 LATE = "before", "after", "count", "when", "at_time"  # learnt last: asked twice as often as the others
-LEAST = 4  # blocks that a layer chooses
 SPANS = 3  # parts of the evidence that a question can have
 JUMPS = (0, 0, 0, 30, 300, 3000)  # most seconds that the time of a stream jumps
-
-
-@dataclass(frozen=True, slots=True)
-class WorldSettings:
-    """What the streams of training are like.
-
-    streams: a batch. steps: of each. questions: of each. length: tokens that a question and its answer may take.
-    letters: share of the training, its beginning, in which every question is a lookup: it names its answer, so that
-    only its letter is to be found. lookup: share of lookups after it, falling from twice as many to none. now: share of
-    the others about the present. choice: share of them in multiple choice. again: share of questions about the past
-    that are asked as the engine asks, over the newest blocks and again over those that each layer chooses by the scores
-    of that first look; it grows over the first half of the training. present: share of the others about the past over
-    the newest blocks alone. lacking: share of the rest whose view lacks a part of the evidence. blocks: most of a view.
-    reconstruction: pictures of streams told in a wrong order, of `told` steps in `clips` clips, to one picture of the
-    others, from the share `wait` of the training on. size: pixels.
-    """
-
-    streams: int = 16
-    steps: int = 64
-    questions: int = 12
-    length: int = 96
-    letters: float = 0.03
-    lookup: float = 0.15
-    now: float = 0.2
-    choice: float = 0.7
-    again: float = 0.4
-    present: float = 0.3
-    lacking: float = 0.2
-    blocks: int = 64
-    reconstruction: float = 0.25
-    told: int = 16
-    clips: int = 4
-    wait: float = 0.4
-    size: int = 112
-
-    def __post_init__(self) -> None:
-        if self.reconstruction and self.steps % self.told:
-            raise RecipeError(f"world.told must divide world.steps, {self.told} does not divide {self.steps}")
-        if self.blocks < self.told:
-            raise RecipeError(f"world.blocks must be world.told or more, {self.blocks} is less than {self.told}")
 
 
 @dataclass
@@ -91,7 +51,8 @@ class WorldBatch:
     chooser (streams, questions): the row whose scores choose the blocks of this one's view, where `views` says but how
     many they are; -1 for a view that is given.
     answers (tokens, 3): where a token is predicted, as a place in `ids` flattened, which token, and its part of the
-    loss, 0 where there is none. wanted (streams, questions, SPANS, steps): the blocks of each part of the evidence.
+    loss, 0 where there is none. wanted (streams, questions, SPANS, steps): the blocks of each part of the evidence; of
+    `before`, of the named thing alone: what came before it is known where it came, and nothing asked finds it.
     before (streams, questions): how many steps could be seen. things (streams, steps, tokens, 3): what each picture
     token shows, as rows of `names()`, -1 for nothing. arrivals (streams, steps, 2): the kind that came last, and the
     one before it, as such rows. family, choice (streams, questions): row of ROWS, and whether in multiple choice.
@@ -127,8 +88,8 @@ class WorldMaker:
     """Turns scripts into batches. backbone: for its prompts and tokens alone; no model runs here."""
 
     def __init__(self, backbone: Backbone, settings: WorldSettings, window: int, seed: str) -> None:
-        self.backbone, self.settings, self.window, self.seed = backbone, settings, window, seed
-        self.layers = int(backbone.decoder.config.num_hidden_layers)
+        self.backbone, self.settings, self.seed = backbone, settings, seed
+        self.views = Views(settings, window, int(backbone.decoder.config.num_hidden_layers))
         self.grid = backbone.grid(settings.size, settings.size)
         self.asking, self.line = backbone.encode("?")[-1], backbone.encode("\n")[-1]
         self.verdicts = [backbone.encode(word)[0] for word in ("no", "yes")]
@@ -157,11 +118,10 @@ class WorldMaker:
             else:
                 asked, step = self._asked(rng, script)
             row = self._row(rng, script, asked, step)
-            past = asked.family in PAST_NAMES and step >= self.window
+            past = asked.family in PAST_NAMES and step >= self.views.window
             if past and len(rows) + 1 < s.questions and rng.random() < again:
-                rows.append({**row, "view": self._newest(step)})
-                size = rng.randint(min(LEAST, step), min(step + 1, s.blocks))
-                row |= {"view": [list(range(size))] * self.layers, "chooser": len(rows) - 1}
+                rows.append({**row, "view": self.views.newest(step)})
+                row |= {"view": self.views.chosen(rng, step), "chooser": len(rows) - 1}
             rows.append(row)
         return {**self._pictures(script, range(s.steps)), **_columns(rows)}
 
@@ -177,7 +137,7 @@ class WorldMaker:
     def _row(self, rng: random.Random, script: Script, asked: Asked, step: int) -> dict[str, Any]:
         spans = [[i for i in range(step + 1) if a <= script.time(i) < b] for a, b in asked.evidence]
         now = asked.family in NOW_NAMES
-        if asked.family == "before":  # it is known where the named thing came, and not to be looked for itself
+        if asked.family == "before":
             del spans[1:]
         wanted = torch.zeros(SPANS, script.steps, dtype=torch.bool)
         for i, span in enumerate([] if now else spans[:SPANS]):
@@ -191,7 +151,7 @@ class WorldMaker:
             for i, end in enumerate(self._option_ends(prompt, len(asked.options))):
                 row["labels"][end] = self.verdicts[i == asked.gold]
         family = ROWS.index(asked.family)
-        view = self._view(rng, step, spans, now)
+        view = self.views.given(rng, step, spans, now)
         known = {"wanted": wanted, "before": step + 1, "family": family, "choice": choice}
         return {**row, **known, "view": view, "chooser": -1}
 
@@ -203,32 +163,6 @@ class WorldMaker:
         prompt = self.backbone.prompt(asked.question(choice=choice), Decoding())
         said = f"{ascii_uppercase[asked.gold]}) {asked.answer}" if choice else asked.answer
         return prompt.ids.tolist(), self.backbone.encode(f"{said}<|im_end|>")
-
-    def _view(self, rng: random.Random, step: int, spans: list[list[int]], now: bool) -> list[list[int]]:
-        """The newest blocks; or scattered ones, most often with some of every part of the evidence among them.
-
-        As where the past is recalled, each layer has scattered blocks of its own, as many as the others. Of the
-        evidence they hold its first block, where a thing came, and some of the others.
-        """
-        s = self.settings
-        if rng.random() < (0.75 if now else s.present):
-            return self._newest(step)
-        if rng.random() < 0.2:
-            return [sorted(rng.sample(range(step + 1), min(step + 1, s.blocks)))] * self.layers
-        lost = rng.randrange(len(spans)) if spans and not now and rng.random() < s.lacking else None
-        gone = set(spans[lost]) if lost is not None else set()
-        found = [span for n, span in enumerate(spans) if n != lost]
-        kept = [
-            {i for span in found for i in (span[0], *rng.sample(span, rng.randint(0, len(span)))) if i not in gone}
-            for _ in range(self.layers)
-        ]
-        rest = [i for i in range(step + 1) if i not in gone] or [step]
-        least = max(1, *map(len, kept))
-        size = rng.randint(least, max(least, min(len(rest), s.blocks)))
-        return [sorted(k | set(rng.sample([i for i in rest if i not in k], size - len(k)))) for k in kept]
-
-    def _newest(self, step: int) -> list[list[int]]:
-        return [list(range(max(0, step + 1 - self.window), step + 1))] * self.layers
 
     # Streams in a wrong order
 
@@ -249,7 +183,7 @@ class WorldMaker:
             answers.append((said, ANSWER))
         row = _text(turns, answers, s.told * 10 + 2 * s.length)
         nothing = torch.zeros(SPANS, s.told, dtype=torch.bool)
-        row |= {"view": [list(range(s.told))] * self.layers, "chooser": -1, "wanted": nothing, "before": s.told}
+        row |= {"view": [list(range(s.told))] * self.views.layers, "chooser": -1, "wanted": nothing, "before": s.told}
         return {**self._pictures(script, order), **_columns([{**row, "family": ROWS.index(TOLD), "choice": False}])}
 
     # Pictures
@@ -301,7 +235,7 @@ class WorldMaker:
 
     def _stack(self, streams: list[dict[str, Any]]) -> WorldBatch:
         questions, steps = len(streams[0]["view"]), len(streams[0]["canvas"])
-        views = torch.full((len(streams), questions, self.layers, min(steps, self.settings.blocks)), -1)
+        views = torch.full((len(streams), questions, self.views.layers, min(steps, self.settings.blocks)), -1)
         for i, stream in enumerate(streams):
             for j, view in enumerate(stream["view"]):
                 views[i, j, :, : len(view[0])] = torch.tensor(view)
