@@ -118,6 +118,21 @@ def test_requests_about_a_video_share_a_stream(plugin: Any, videos: list[str], m
     opened: list[str] = []
     real = plugin.open_video
     monkeypatch.setattr(plugin, "open_video", lambda path, **kw: opened.append(path) or real(path, **kw))
+    newest: dict[wt.Stream, float] = {}
+    asked: list[float] = []
+    feed, ask = wt.Stream.feed, wt.Stream.ask_all
+
+    def noted(self: wt.Stream, frames: Iterator[wt.Frame]) -> Any:
+        read = list(frames)
+        newest.update({self: frame.time for frame in read})
+        return feed(self, read)
+
+    def told(self: wt.Stream, questions: Sequence[Any], **more: Any) -> Any:
+        asked.extend([newest[self]] * len(questions))
+        return ask(self, questions, **more)
+
+    monkeypatch.setattr(wt.Stream, "feed", noted)
+    monkeypatch.setattr(wt.Stream, "ask_all", told)
     one, two = videos
     docs = [
         said("What is it?", one),
@@ -130,6 +145,8 @@ def test_requests_about_a_video_share_a_stream(plugin: Any, videos: list[str], m
     model = plugin.WeaveTime(pretrained="mini", window=4, batch_size="2")
     texts = model.generate_until(requests(model, docs))
     assert opened == [one, two, one]  # the last begins elsewhere
+    spans = [upto(one, 99), upto(one, 5), upto(two, 99), upto(one, 5), upto(one, 2.5), upto(one, 9, start=3)]
+    assert sorted(asked) == sorted(span[-1].time for span in spans)
     assert texts == [
         plain(upto(one, 99), "What is it?"),
         plain(upto(one, 5), "What is it now?"),
