@@ -124,7 +124,7 @@ def test_requests_about_a_video_share_a_stream(plugin: Any, videos: list[str], m
 
     def noted(self: wt.Stream, frames: Iterator[wt.Frame]) -> Any:
         read = list(frames)
-        newest.update({self: frame.time for frame in read})
+        newest[self] = max(frame.time for frame in read) if read else newest[self]
         return feed(self, read)
 
     def told(self: wt.Stream, questions: Sequence[Any], **more: Any) -> Any:
