@@ -20,7 +20,7 @@ import torch
 from ablation_report import table
 
 from weavetime.bench.limits import seconds, synchronise
-from weavetime.train.muon import MuonAdamW, matrices
+from weavetime.train.muon import MuonAdamW, groups
 from weavetime.train.recipe import read_recipe
 from weavetime.train.task import make_task
 from weavetime.train.worlds import WorldBatch
@@ -54,11 +54,7 @@ def main() -> None:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     task: Any = make_task(read_recipe("mini", said.change))
     module = task.module.to(device).train()
-    whole = matrices(module)
-    ours = {id(p) for p in whole}
-    rest = [p for p in module.parameters() if p.requires_grad and id(p) not in ours]
-    groups = [{"params": whole, "muon": True}, {"params": rest}]
-    optimiser = MuonAdamW(groups, lr=1e-5, fused=device.type == "cuda")
+    optimiser = MuonAdamW(groups(module, ()), lr=1e-5, fused=device.type == "cuda")
     last = len(task.dataset) - 1
     rows = []
     for name, index in (("streams in order", 0), ("with streams in a wrong order", last)):
@@ -74,15 +70,15 @@ def main() -> None:
         stepped = 1000 * seconds(optimiser.step, device, said.steps)
         rows.append((name, task.size(batch).tokens, f"{made:.0f}", f"{ran:.1f}", f"{stepped:.1f}"))
     found = kernels(step, device)
-    all_of_it = sum(row[2] for row in found)
+    whole = sum(row[2] for row in found)
     card = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or "CPU"
     print(f"{card}, torch {torch.__version__}")
     print(table(("batch", "tokens", "making it, ms", "forward and backward, ms", "optimiser, ms"), rows))
-    print(f"\nkernels of one step {rows[-1][0]}, {all_of_it:.1f} ms in all")
+    print(f"\nkernels of one step {rows[-1][0]}, {whole:.1f} ms in all")
     print(
         table(
             ("kernel", "calls", "ms", "share"),
-            [(n[:90], c, f"{t:.2f}", f"{t / all_of_it:.3f}") for n, c, t in found[:SHOWN]],
+            [(n[:90], c, f"{t:.2f}", f"{t / whole:.3f}") for n, c, t in found[:SHOWN]],
         )
     )
     said.out.mkdir(parents=True, exist_ok=True)

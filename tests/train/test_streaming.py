@@ -128,7 +128,7 @@ def test_of_equal_scores_a_second_look_takes_the_newer_as_the_engine_does() -> N
     places = Places.of(shape, 2, angles)
     plan = StreamPass(places, views, torch.tensor([[-1, 0]]), before, torch.ones(1, 2, 1, dtype=torch.bool))
     scores = torch.tensor([[[1.0, 2, 1, 0, 1, 0, 9], [0.0] * 7]])
-    slots = plan._choose(scores)[0, 1].unflatten(0, (4, 7))
+    slots = plan._slots(plan._choose(scores))[0, 1].unflatten(0, (4, 7))
     assert slots.nonzero().tolist() == [[1, 1], [2, 2], [3, 4]]  # 0 scores as much as 2 and 4 and is older
 
 

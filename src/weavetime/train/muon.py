@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
 import torch
@@ -20,6 +20,18 @@ def matrices(model: nn.Module) -> list[Tensor]:
     tables = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
     linear = [(n, m.weight) for n, m in model.named_modules() if isinstance(m, nn.Linear)]
     return [w for n, w in linear if w.requires_grad and id(w) not in tables and "lm_head" not in n.split(".")]
+
+
+def groups(model: nn.Module, decayed: Collection[str]) -> list[dict[str, Any]]:
+    """For MuonAdamW: all that is trained of a model. decayed: names of what weight decay is for beside the matrices."""
+    whole = matrices(model)
+    muon = {id(p) for p in whole}
+    rest = [(n in decayed, p) for n, p in model.named_parameters() if p.requires_grad and id(p) not in muon]
+    return [
+        {"params": whole, "muon": True},
+        {"params": [p for decays, p in rest if decays]},
+        {"params": [p for decays, p in rest if not decays], "weight_decay": 0.0},
+    ]
 
 
 class MuonAdamW(torch.optim.AdamW):

@@ -112,16 +112,10 @@ class StreamPass:
         self.places, self.retrieval = places, retrieval
         self.weight = prompts / prompts.sum(-1, keepdim=True).clamp_min(1)
         self.similarities: list[tuple[Tensor, Tensor]] = []
-        most = views.shape[-1]
-        counts = (views[:, :, 0] >= 0).sum(-1)
-        self.counts, self.chooser = counts, chooser
+        self.most, self.chooser, self.given = views.shape[-1], chooser, members(views, s.steps)
+        self.counts = (views[:, :, 0] >= 0).sum(-1)
         self.late = torch.arange(s.steps, device=views.device) >= before[..., None]
-        self.questions = Runs.of(s, counts.flatten(), most, s.length, places.angles)
-        slot = torch.arange(most, device=views.device) - (most - counts)[..., None, None]
-        view = views.gather(-1, slot.clamp_min(0).expand_as(views))
-        self.chosen = (
-            torch.where(slot < 0, -1, view)[..., None] == torch.arange(s.steps, device=views.device)
-        ).flatten(3)
+        self.questions = Runs.of(s, self.counts.flatten(), self.most, s.length, places.angles)
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, scaling: float) -> Tensor:
         """q (batch, heads, tokens, dim), k and v (batch, kv_heads, tokens, dim), un-rotated; returns q's shape."""
@@ -129,25 +123,33 @@ class StreamPass:
         s, wrap = p.shape, compiled if p.fused else _as_is
         q, k, v = (x.to(v.dtype).transpose(1, 2) for x in (q, k, v))  # under autocast, v alone is what attention takes
         steps = wrap(_steps)(s, p.steps, p.window, q, k, v)
-        chosen = self.chosen[:, :, layer]
+        seen = self.given[:, :, layer]
         if self.retrieval:
             self.similarities.append(wrap(_similarity)(s, self.weight, q, k))
-            chosen = torch.where(self.chooser[..., None] < 0, chosen, self._choose(self.similarities[-1][1]))
-        questions = wrap(_questions)(s, self.questions, chosen, q, k, v)
+            seen = torch.where(self.chooser[..., None] < 0, seen, self._choose(self.similarities[-1][1]))
+        questions = wrap(_questions)(s, self.questions, self._slots(seen), q, k, v)
         found = [_sink(s, p.angles, q, k, v, scaling)]
         found += [_attend(p.steps, steps, scaling), _attend(self.questions, questions, scaling)]
         return torch.cat([x.unflatten(0, (s.streams, -1)).flatten(1, 2) for x in found], 1).transpose(1, 2)
 
     def _choose(self, scores: Tensor) -> Tensor:
-        """The blocks of each slot, bool (batch, questions, slots * steps): the best by the chooser's scores."""
+        """The best blocks by the chooser's scores, bool (batch, questions, steps)."""
         mine = self.chooser.clamp_min(0)[..., None].expand_as(scores)
         found = scores.detach().float().gather(1, mine).masked_fill(self.late, -torch.inf)
         rank = found.flip(-1).argsort(dim=-1, descending=True, stable=True).argsort(-1).flip(-1)  # ties: the newer
-        best = rank < self.counts[..., None]
-        most = self.questions.slots // self.places.shape.tokens
-        slot = best.cumsum(-1) + (most - 1 - self.counts[..., None])
-        slots = torch.arange(most, device=scores.device)[:, None]
-        return (best[..., None, :] & (slot[..., None, :] == slots)).flatten(2)
+        return rank < self.counts[..., None]
+
+    def _slots(self, seen: Tensor) -> Tensor:
+        """The block of each slot, bool (batch, questions, slots * steps), of those seen (batch, questions, steps)."""
+        slot = seen.cumsum(-1) + (self.most - 1 - self.counts[..., None])
+        slots = torch.arange(self.most, device=seen.device)[:, None]
+        return (seen[..., None, :] & (slot[..., None, :] == slots)).flatten(2)
+
+
+def members(views: Tensor, steps: int) -> Tensor:
+    """Which steps views hold: bool (..., steps), of steps in any order (..., most), -1 for none."""
+    found = torch.zeros(*views.shape[:-1], steps + 1, dtype=torch.bool, device=views.device)
+    return found.scatter_(-1, torch.where(views < 0, steps, views), True)[..., :-1]
 
 
 Laid = tuple[Tensor, Tensor, Tensor]

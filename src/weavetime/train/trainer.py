@@ -17,7 +17,7 @@ from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from ..errors import NumericsError, RecipeError
 from .bad import BadSamples
-from .muon import MuonAdamW, matrices
+from .muon import MuonAdamW, groups
 from .recipe import WHOLE
 from .task import Size, Task, Term
 
@@ -80,16 +80,9 @@ class TaskTrainer(Trainer):  # type: ignore[misc]  # transformers is not typed
         """The recipe's: Trainer knows AdamW."""
         if self.kind != "muon" or self.optimizer is not None:
             return super().create_optimizer(*more)
-        whole = matrices(self.model)
-        muon, decayed = {id(p) for p in whole}, set(self.get_decay_parameter_names(self.model))
-        rest = [(n in decayed, p) for n, p in self.model.named_parameters() if p.requires_grad and id(p) not in muon]
         how = self.args
         self.optimizer = MuonAdamW(
-            [
-                {"params": whole, "muon": True},
-                {"params": [p for decays, p in rest if decays]},
-                {"params": [p for decays, p in rest if not decays], "weight_decay": 0.0},
-            ],
+            groups(self.model, set(self.get_decay_parameter_names(self.model))),
             lr=how.learning_rate,
             betas=(how.adam_beta1, how.adam_beta2),
             weight_decay=how.weight_decay,

@@ -12,7 +12,7 @@ from ..backbones import Backbone
 from ..backbones.values import NEWLINE
 from ..world import Atlas, Renderer, Script
 from .kernels import without_cudnn_attention
-from .streaming import Places, Shape, StreamPass, compiled
+from .streaming import Places, Shape, StreamPass, compiled, members
 from .worlds import AHEAD, ANSWER, RECONSTRUCTION, WorldBatch, names
 
 POSITIONS = 8192
@@ -173,9 +173,6 @@ def first_tokens(batch: WorldBatch, right: Tensor) -> tuple[Tensor, Tensor]:
     first[1:] = row[1:] != row[:-1]
     hit = torch.zeros(rows.numel(), dtype=torch.bool, device=right.device)
     hit[row[first]] = right[mine][first]
-    steps = batch.wanted.shape[-1]
-    viewed = torch.zeros(*rows, steps + 1, dtype=torch.bool, device=right.device)
-    views = batch.views[:, :, 0]  # what lacks a part of the evidence lacks it in every layer
-    viewed.scatter_(-1, torch.where(views < 0, steps, views), True)
-    held = (batch.wanted & viewed[..., None, :-1]).any(-1) | ~batch.wanted.any(-1)
+    viewed = members(batch.views[:, :, 0], batch.wanted.shape[-1])  # what one layer lacks of the evidence, all lack
+    held = (batch.wanted & viewed[..., None, :]).any(-1) | ~batch.wanted.any(-1)
     return hit.view(rows), held.all(-1) | (batch.chooser >= 0)
