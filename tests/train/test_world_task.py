@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ SMALL = (
     "world.steps=8",
     "world.told=8",
     "world.questions=3",
+    "world.cut=1",
     "world.reconstruction=0.5",
     "world.wait=0.5",
     "window=3",
@@ -60,6 +62,14 @@ def test_every_part_of_the_loss_is_told(whole: Path) -> None:
     assert all(parts <= h.keys() for h in found)
     assert [h["loss_reconstruction"] > 0 for h in found] == [False, False, True, True]
     assert found[-1]["loss_answer"] < found[0]["loss_answer"] - 0.5
+
+
+def test_streams_grow_in_the_course_of_a_training(tmp_path: Path) -> None:
+    cut = ["world.steps=16", "world.questions=4", "world.cut=2", "world.whole=0.5"]
+    train(recipe(tmp_path, *cut), say=lambda _: None)
+    found = losses(tmp_path)
+    assert len(found) == 4
+    assert all(math.isfinite(v) for h in found for v in h.values())
 
 
 def test_a_tower_that_is_not_trained_stays_as_it_is(tmp_path: Path) -> None:
@@ -155,6 +165,8 @@ def test_evaluation_names_what_it_measures() -> None:
         ("tuning={lora: {r: 4}}", "fresh draws every weight anew"),
         ("world.stepz=3", "stepz"),
         ("world.told=7", "world.told must divide"),
+        ("world.cut=2", "world.cut must divide world.steps and world.questions, 2 does not divide 8 and 3"),
+        ("world={steps: 8, told: 8, questions: 4, cut: 4}", "world.steps must be 4 or more when cut"),
     ],
 )
 def test_recipes_that_cannot_be(change: str, said: str) -> None:

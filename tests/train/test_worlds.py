@@ -83,6 +83,13 @@ def test_reconstruction_waits_and_lookups_fade() -> None:
     assert second > 0.15 > last
 
 
+def test_streams_are_cut_at_first_and_whole_later() -> None:
+    one = WorldMaker(maker().backbone, replace(SETTINGS, cut=2, whole=0.5, reconstruction=0.0), WINDOW, "test")
+    data = WorldData(one, 4)
+    sizes = [(*batch.canvas.shape[:2], batch.ids.shape[1]) for [batch] in (data[i] for i in range(4))]
+    assert sizes == [(16, 16, 4)] * 2 + [(8, 32, 8)] * 2
+
+
 def test_every_answer_token_follows_the_token_that_predicts_it() -> None:
     for batch in made():
         flat = batch.ids.flatten()

@@ -20,10 +20,11 @@ class WorldSettings:
     only its letter is to be found. lookup: share of lookups after it, falling from twice as many to none. now: share of
     the others about the present. choice: share of them in multiple choice. again: share of questions about the past
     that are asked as the engine asks, over the newest blocks and again over those that each layer chooses by the scores
-    of that first look; it grows over the first half of the training. present: share of the others about the past over
-    the newest blocks alone. lacking: share of the rest whose view lacks a part of the evidence. blocks: most of a view.
+    of that first look, where streams are whole. present: share of the others about the past over the newest blocks
+    alone. lacking: share of the rest whose view lacks a part of the evidence. blocks: most of a view.
     reconstruction: pictures of streams told in a wrong order, of `told` steps in `clips` clips, to one picture of the
-    others, from the share `wait` of the training on. size: pixels.
+    others, from the share `wait` of the training on. cut: until the share `whole` of the training a batch has `cut` times
+    as many streams, each of as many times fewer steps and questions. size: pixels.
     """
 
     streams: int = 16
@@ -42,6 +43,8 @@ class WorldSettings:
     told: int = 16
     clips: int = 4
     wait: float = 0.4
+    cut: int = 1
+    whole: float = 0.4
     size: int = 112
 
     def __post_init__(self) -> None:
@@ -49,6 +52,11 @@ class WorldSettings:
             raise RecipeError(f"world.told must divide world.steps, {self.told} does not divide {self.steps}")
         if self.reconstruction and self.blocks < self.told:
             raise RecipeError(f"world.blocks must be world.told or more, {self.blocks} is less than {self.told}")
+        if self.cut < 1 or self.steps % self.cut or self.questions % self.cut:
+            said = f"{self.cut} does not divide {self.steps} and {self.questions}"
+            raise RecipeError(f"world.cut must divide world.steps and world.questions, {said}")
+        if self.steps // self.cut < LEAST:
+            raise RecipeError(f"world.steps must be {LEAST} or more when cut, {self.steps} in {self.cut} is less")
 
 
 @dataclass(frozen=True)

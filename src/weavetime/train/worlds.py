@@ -94,42 +94,45 @@ class WorldMaker:
         self.asking, self.line = backbone.encode("?")[-1], backbone.encode("\n")[-1]
         self.verdicts = [backbone.encode(word)[0] for word in ("no", "yes")]
 
-    def batch(self, index: int, reconstruction: float, lookup: float, again: float = 0.0) -> list[WorldBatch]:
+    def batch(
+        self, index: int, reconstruction: float, lookup: float, again: float = 0.0, cut: int = 1
+    ) -> list[WorldBatch]:
         """The batch of an index: streams told in order and, where there is to be reconstruction, in a wrong one.
 
-        lookup: share of questions that name their answer. again: as in the settings.
+        lookup: share of questions that name their answer. again, cut: as in the settings, of this batch.
         """
         s = self.settings
         rng = random.Random(f"world/{self.seed}/{index}")
-        parts = [self._stack([self._stream(rng, lookup, again) for _ in range(s.streams)])]
+        parts = [self._stack([self._stream(rng, lookup, again, cut) for _ in range(s.streams * cut)])]
         if told := round(reconstruction * s.streams * s.steps / s.told):
             parts.append(self._stack([self._told(rng) for _ in range(told)]))
         return parts
 
     # Streams in order
 
-    def _stream(self, rng: random.Random, lookup: float, again: float) -> dict[str, Any]:
-        s = self.settings
-        script = Script(rng.randrange(2**40), s.steps, "train", _times(rng, s.steps))
+    def _stream(self, rng: random.Random, lookup: float, again: float, cut: int) -> dict[str, Any]:
+        steps, questions = self.settings.steps // cut, self.settings.questions // cut
+        script = Script(rng.randrange(2**40), steps, "train", _times(rng, steps))
         rows: list[dict[str, Any]] = []
-        while len(rows) < s.questions:
+        while len(rows) < questions:
             if rng.random() < lookup:
-                asked, step = _lookup(rng, script), rng.randrange(s.steps)
+                asked, step = _lookup(rng, script), rng.randrange(steps)
             else:
-                asked, step = self._asked(rng, script)
+                asked, step = self._asked(rng, script, late=cut == 1)
             row = self._row(rng, script, asked, step)
             past = asked.family in PAST_NAMES and step >= self.views.window
-            if past and len(rows) + 1 < s.questions and rng.random() < again:
+            if past and len(rows) + 1 < questions and rng.random() < again:
                 rows.append({**row, "view": self.views.newest(step)})
                 row |= {"view": self.views.chosen(rng, step), "chooser": len(rows) - 1}
             rows.append(row)
-        return {**self._pictures(script, range(s.steps)), **_columns(rows)}
+        return {**self._pictures(script, range(steps)), **_columns(rows)}
 
-    def _asked(self, rng: random.Random, script: Script) -> tuple[Asked, int]:
+    def _asked(self, rng: random.Random, script: Script, *, late: bool) -> tuple[Asked, int]:
+        """A question and its moment. late: those about the past rather later, when there is more of it."""
         while True:
             now = rng.random() < self.settings.now
             family = rng.choice(NOW_NAMES if now else (*PAST_NAMES, *LATE))
-            step = max(rng.randrange(2, script.steps) for _ in range(1 if now else 2))
+            step = max(rng.randrange(2, script.steps) for _ in range(2 if late and not now else 1))
             asked = ask(script, step, family, rng)
             if asked is not None:
                 return asked, step
@@ -329,5 +332,6 @@ class WorldData(Dataset[list[WorldBatch]]):
         torch.set_num_threads(1)
         settings, done = self.maker.settings, index / self.batches
         lookup = 1.0 if done < settings.letters else 2 * settings.lookup * (1 - done)
-        again = settings.again * min(1.0, 2 * done)
-        return self.maker.batch(index, settings.reconstruction if done >= settings.wait else 0.0, lookup, again)
+        told = settings.reconstruction if done >= settings.wait else 0.0
+        cut = 1 if done >= settings.whole else settings.cut
+        return self.maker.batch(index, told, lookup, settings.again if cut == 1 else 0.0, cut)
