@@ -39,8 +39,10 @@ ANSWER, FRAME = 0.035, 0.001  # expected seconds of an answer, of a frame fed
 K = 64
 PAST = tuple(f for f in FAMILIES if f not in {n.__name__ for n in NOW})
 OPEN = tuple(f for f in FAMILIES if f != "when")  # a time to the second is no short answer
-MAIN: tuple[str | wt.Mode, ...] = (wt.WeaveTime(k=K, delta=0), wt.ReKV(k=K), "window")
+MAIN: tuple[str | wt.Mode, ...] = (wt.WeaveTime(delta=0), wt.ReKV(k=K), "window")
+SIZES, CANDIDATES = (4, 8, 16, 32, K), (3 * K, 16 * K)  # blocks recalled, and those scored finely
 RIVALS = ("recent:4", "uniform:64", "blind", ORACLE)
+OWN = "k", "coarse"  # of a model's record, what can be said for all arms
 EVERY = 30.0  # seconds between two lines of progress
 
 
@@ -94,6 +96,8 @@ def jobs(
             for visual in (False, True):
                 name = f"retrieval-{long}{'-visual' if visual else ''}"
                 found.append((name, rest, about_past, replace(config, visual_only=visual), modes))
+            sizes = tuple(wt.WeaveTime(k=k, delta=0, coarse=n // k) for n in CANDIDATES for k in SIZES)
+            found.append((f"retrieval-{lengths[-1]}-k", rest, replace(about_past, steps=lengths[-1]), config, sizes))
         for name, n, asked, stream, modes in found:
             for shard in range(min(n, SHARDS)):
                 limit = n // SHARDS + (shard < n % SHARDS)
@@ -138,8 +142,11 @@ def work(args: argparse.Namespace, arms: dict[str, str]) -> None:
         if not todo:
             continue
         with wt.load(model, device=args.device) as engine:
+            engine.record = replace(engine.record, **{n: v for n in OWN if (v := getattr(args, n)) is not None})
             layers = engine.backbone.decoder.config.num_hidden_layers
-            about = {"model": model, "layers": layers, "delta": engine.delta, "device": card(args.device)}
+            own = wt.WeaveTime().of(engine.record)
+            settings = {"k": own.k, "coarse": own.coarse, "delta": own.delta}
+            about = {"model": model, "layers": layers, "device": card(args.device), **settings}
             (args.folder / arm).mkdir(parents=True, exist_ok=True)
             (args.folder / arm / "about.json").write_text(json.dumps(about))
             for job in todo:
@@ -186,6 +193,8 @@ def main() -> int:
     runs.add_argument("--rest", type=int, default=512, help="questions for every other mode")
     runs.add_argument("--lengths", type=lambda t: [int(n) for n in t.split(",")], default=list(LENGTHS))
     runs.add_argument("--long", type=int, default=LONG, help="steps of the streams on which blocks are chosen")
+    runs.add_argument("--k", type=int, help="blocks that weavetime recalls in every arm; default: each model's own")
+    runs.add_argument("--coarse", type=int, help="candidates for each of them; default: each model's own")
     runs.add_argument("--open", action="store_true", help="short answers everywhere, in place of options")
     runs.add_argument(
         "--per-card", type=int, default=6, choices=range(1, 65), metavar="N", help="processes for each CUDA card"

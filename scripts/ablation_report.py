@@ -252,7 +252,10 @@ def report(folder: Path, docs: Path, delta: float | None = None) -> str:
 
 def page(parts: Mapping[str, str], said: Mapping[str, Any], about: Mapping[str, Any]) -> str:
     """The page."""
-    models = "; ".join(f"{arm}: {a['model']} (δ {a['delta']:g}, {a['layers']} layers)" for arm, a in about.items())
+    models = "; ".join(
+        f"{arm}: {a['model']} (k {a['k']} of {a['k'] * a['coarse']} candidates, δ {a['delta']:g}, {a['layers']} layers)"
+        for arm, a in about.items()
+    )
     cards = ", ".join(sorted({a["device"] for a in about.values()}))
     run = f"Run on {said['date']}: {cards} × {max(1, said['cards'])}, torch {said['torch']}, {models}."
     body = "\n\n".join(f"## {title}\n\n{text}" for title, text in parts.items())

@@ -129,12 +129,14 @@ def test_rekv_checks_the_view_before_it_reads_it(engine: wt.Engine, monkeypatch:
 
 
 def test_an_adapters_record_stands_over_its_bases() -> None:
-    base = Record(window=40, delta=0.3, trained=False)
-    assert base.over(Record(time_prompts=True, window=144)) == Record(True, 144, 0.3, None, False)
+    base = Record(window=40, delta=0.3, k=8, trained=False)
+    found = Record(time_prompts=True, window=144, delta=0.3, k=8, trained=False)
+    assert base.over(Record(time_prompts=True, window=144)) == found
 
 
 @pytest.mark.parametrize(
-    "said", [{"time_prompts": "off"}, {"delta": "0.5"}, {"window": 8.5}, {"window": True}, {"x": 1}]
+    "said",
+    [{"time_prompts": "off"}, {"delta": "0.5"}, {"window": 8.5}, {"window": True}, {"k": 0}, {"coarse": 2.5}, {"x": 1}],
 )
 def test_a_record_of_the_wrong_kind_is_refused(tmp_path: Path, said: dict[str, object]) -> None:
     (tmp_path / Record.FILE).write_text(json.dumps(said))

@@ -102,7 +102,7 @@ def test_gate_decides(family: str, segments: bool) -> None:
 @each_layout
 def test_threshold_is_the_records_else_the_papers(family: str, segments: bool) -> None:
     engine = shared(family, segments)
-    assert engine.delta == 0.6
+    assert wt.WeaveTime().of(engine.record) == wt.WeaveTime(k=64, delta=0.6, coarse=3)
     gate = streamed(family, segments).ask(QUESTION, decoding=SHORT).gate
     assert gate is not None
     for delta in (gate - 1e-3, gate + 1e-3):
@@ -110,6 +110,20 @@ def test_threshold_is_the_records_else_the_papers(family: str, segments: bool) -
         stream = other.stream(window=WINDOW)
         stream.feed(shown(family, COUNT))
         assert stream.ask(QUESTION, decoding=SHORT).recalled == (gate >= delta)
+
+
+def test_blocks_recalled_are_those_of_the_question_else_the_records() -> None:
+    engine = wt.Engine(shared("qwen2_vl", True).backbone, wt.Record(k=3, coarse=1, delta=0.0))
+    stream = engine.stream(window=WINDOW)
+    stream.feed(shown("qwen2_vl", COUNT))
+    own, three, five = (
+        stream.ask(QUESTION, mode=mode, decoding=SHORT)
+        for mode in ("weavetime", wt.WeaveTime(k=3, coarse=1, delta=0), wt.WeaveTime(k=5))
+    )
+    assert own.recalled
+    assert own.evidence == three.evidence
+    assert {len(layer) for layer in own.evidence.blocks} == {3}
+    assert {len(layer) for layer in five.evidence.blocks} == {5}
 
 
 @each_layout
@@ -428,5 +442,5 @@ def test_a_name_is_short_for_a_value() -> None:
         ("blind", wt.Blind()),
     ):
         assert wt.parse_mode(name) == value
-    assert wt.WeaveTime() == wt.WeaveTime(k=64, delta=None, coarse=3, gate_layers=1)
+    assert wt.WeaveTime() == wt.WeaveTime(k=None, delta=None, coarse=None, gate_layers=1)
     assert wt.ReKV().k == 64

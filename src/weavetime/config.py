@@ -74,12 +74,15 @@ class Decoding:
 class Record:
     """What a model or adapter says of itself in `weavetime.json` beside its weights; None where it says nothing.
 
-    base: of an adapter, the fingerprint of the model it was trained on.
+    delta, k, coarse: of the mode `weavetime`, where a question's own says none. base: of an adapter, the fingerprint of
+    the model it was trained on.
     """
 
     time_prompts: bool | None = None
     window: int | None = None
     delta: float | None = None
+    k: int | None = None
+    coarse: int | None = None
     recipe: str | None = None
     trained: bool | None = None
     base: str | None = None
@@ -89,6 +92,8 @@ class Record:
         "time_prompts": (bool,),
         "window": (int,),
         "delta": (float, int),
+        "k": (int,),
+        "coarse": (int,),
         "recipe": (str,),
         "trained": (bool,),
         "base": (str,),
@@ -109,8 +114,10 @@ class Record:
             value = getattr(record, name)
             if value is not None and (not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds)):
                 raise ModelError(f"{path}: {name} is {value!r}, and must be {' or '.join(k.__name__ for k in kinds)}")
-        if record.window is not None and record.window < 1:
-            raise ModelError(f"{path}: window is {record.window}, and must be at least 1")
+        for name in ("window", "k", "coarse"):
+            value = getattr(record, name)
+            if value is not None and value < 1:
+                raise ModelError(f"{path}: {name} is {value}, and must be at least 1")
         if record.delta is not None and not 0 <= record.delta < math.inf:
             raise ModelError(f"{path}: delta is {record.delta}, and must be a number from 0")
         return record

@@ -16,7 +16,6 @@ from .engine import Runner
 from .errors import StreamError
 from .stream import Stream
 
-DELTA = 0.6  # the paper's threshold, where a model's record names none
 SMALL = 50_000_000  # parameters
 
 
@@ -31,11 +30,6 @@ class Engine:
     def backbone(self) -> Backbone:
         """The model and its family."""
         return self.runner.backbone
-
-    @property
-    def delta(self) -> float:
-        """The gate's threshold: the model's own record, else the paper's."""
-        return DELTA if self.record.delta is None else self.record.delta
 
     def stream(self, config: StreamConfig | None = None, **settings: Any) -> Stream:
         """Open a stream. Settings are the fields of StreamConfig: window, fps, batch, cache, index_pages, visual_only,
@@ -52,7 +46,7 @@ class Engine:
             config = StreamConfig(window=window)
         config = replace(config, **settings)
         _check(config)
-        return Stream(self.runner, config, self.delta)
+        return Stream(self.runner, config, self.record)
 
     def close(self) -> None:
         """Let go of the model: its streams can no longer be fed or asked."""

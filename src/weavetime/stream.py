@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from .backbones import Grid
-from .config import Decoding, StreamConfig
+from .config import Decoding, Record, StreamConfig
 from .engine import Runner, check_decoding, observe, recollect
 from .errors import QuestionError, StreamError, VideoError
 from .focus import Mode, parse_mode
@@ -25,12 +25,12 @@ from .video import Source
 class Stream:
     """One video or camera, remembered. Feed frames in time order; ask at any moment, about any moment.
 
-    Many threads may feed and ask; the runner's lock lets one forward run at a time. delta: the gate's threshold where
-    the mode names none.
+    Many threads may feed and ask; the runner's lock lets one forward run at a time. record: what the model says of
+    itself, for settings that a mode leaves open.
     """
 
-    def __init__(self, runner: Runner, config: StreamConfig, delta: float) -> None:
-        self.runner, self.config, self.delta = runner, config, delta
+    def __init__(self, runner: Runner, config: StreamConfig, record: Record) -> None:
+        self.runner, self.config, self.record = runner, config, record
         self.memory: Memory = runner.memory(config)
         self._grid: Grid | None = None
         self._closed = False
@@ -126,14 +126,14 @@ class Stream:
         Each is to be decoded before the next is asked for: a recalled view is large.
         """
         with self.runner.reading():
-            asked = self._asked(questions, at, parse_mode(mode), decoding or Decoding())
+            asked = self._asked(questions, at, parse_mode(mode).of(self.record), decoding or Decoding())
             past = self._past(at, asked.mode)
             rows = range(len(questions))
             first = asked.mode.first(past)
             if first is not None:
                 present = self._prefill(asked, past.view(first), rows, asked.clock, "prefill")
                 gates = present.draft.gate
-                unsure = [row for row in rows if asked.mode.needs_past(gates[row], past, self.delta)]
+                unsure = [row for row in rows if asked.mode.needs_past(gates[row], past)]
         if first is None:  # layers pick for themselves, in a pass over each question's text
             for row, prompt in enumerate(asked.prompts):
                 with self.runner.reading():

@@ -309,7 +309,7 @@ def test_what_the_run_says_of_itself() -> None:
     assert prompts(world, other)["fingerprint"] != head["prompts"]["fingerprint"]
     assert said["limit"] == 3
     assert said["parameters"] > 1e6
-    assert settings("rekv:8") == {"k": 8, "cosine": False}
+    assert settings("rekv:8", engine.record) == {"k": 8, "cosine": False}
 
 
 SEVEN = {"model": {"family": "llava_onevision"}, "questions": 4}

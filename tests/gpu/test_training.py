@@ -21,7 +21,8 @@ pytestmark = [
     pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA card"),
 ]
 SMALL = ("run.workers=2", "run.log_every=1", "run.report_to=none", "run.evaluate_every=null", "world.streams=4",
-         "world.steps=16", "world.told=8", "world.questions=4", "world.cut=1", "window=5", "run.bf16=false")  # fmt: skip
+         "world.steps=16", "world.told=8", "world.questions=4", "world.cut=1", "window=5",
+         "run.bf16=false")  # fmt: skip
 
 
 def test_a_replayed_step_has_eagers_gradients() -> None:

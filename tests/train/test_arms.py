@@ -29,7 +29,8 @@ SMALL = (
     "world.streams=2",
     "world.steps=8",
     "world.told=8",
-    "world.questions=3", "world.cut=1",
+    "world.questions=3",
+    "world.cut=1",
     "world.reconstruction=1",
     "window=3",
 )

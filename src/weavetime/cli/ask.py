@@ -82,7 +82,7 @@ def ask(
     with _open(asking, fps, timeout) as video:
         choice = ModelChoice(model, adapter, time_prompts, dtype, device, device_map)
         engine = load_engine(choice)
-        asking = replace(asking, mode=opt.fitted(asking.mode, mode, k, engine.backbone.default_window))
+        asking = replace(asking, mode=opt.fitted(asking.mode, mode, k, engine))
         _answer(engine, choice, asking, video, settings, as_json=as_json)
 
 

@@ -15,6 +15,7 @@ from ..errors import ModeError, QuestionError
 
 if TYPE_CHECKING:
     from ..focus import Mode
+    from ..loading import Engine
 
 STREAM, DECODING = StreamConfig(), Decoding()
 MODEL, MODE = "mini", "weavetime"
@@ -155,9 +156,10 @@ def mode_value(name: str, k: int | None, delta: float | None) -> Mode:
     return replace(mode, **said)  # type: ignore[type-var]
 
 
-def fitted(mode: Mode, name: str, k: int | None, most: int) -> Mode:
-    """The mode with at most `most` blocks, for a model of few positions; what --k or its name says stays."""
-    if k is not None or ":" in name or getattr(mode, "k", 0) <= most:
+def fitted(mode: Mode, name: str, k: int | None, engine: Engine) -> Mode:
+    """The mode with as many blocks as the model's positions hold at most; what --k or its name says stays."""
+    most = engine.backbone.default_window
+    if k is not None or ":" in name or getattr(mode.of(engine.record), "k", 0) <= most:
         return mode
     return replace(mode, k=most)  # type: ignore[type-var]
 

@@ -27,8 +27,8 @@ def threshold(mode: Mode, stream: Stream) -> float | None:
     """What the gate is compared with; None where the mode has no gate."""
     if not mode.gate_layers:
         return None
-    own: float | None = getattr(mode, "delta", None)
-    return stream.delta if own is None else own
+    delta: float | None = getattr(mode.of(stream.record), "delta", None)
+    return delta
 
 
 def option(number: int, options: Sequence[str]) -> str:

@@ -209,7 +209,7 @@ def watch(
     if _is_local(source):
         open_source(source, fps=fps).close()  # what is no video is said before a model is loaded
     engine = load_engine(choice)
-    value = opt.fitted(value, mode, k, engine.backbone.default_window)
+    value = opt.fitted(value, mode, k, engine)
     stream = engine.stream(**settings)
     check_mode(stream, value)
     video = open_source(source, fps=fps, live=True, timeout=timeout, reconnect=reconnect)

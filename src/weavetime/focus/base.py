@@ -8,6 +8,7 @@ from typing import ClassVar, Protocol
 
 from torch import Tensor
 
+from ..config import Record
 from ..types import Choice
 
 
@@ -37,6 +38,10 @@ class Mode(ABC):
     gate_layers: int = 0
     """Layers whose logits the gate averages; 0 where the mode has no gate."""
 
+    def of(self, record: Record) -> Mode:
+        """The mode with what a model says of itself in place of what the mode leaves open."""
+        return self
+
     @abstractmethod
     def first(self, past: Past) -> Choice | None:
         """The blocks of the first view; None where layers pick for themselves in a pass over the question's text."""
@@ -45,8 +50,8 @@ class Mode(ABC):
         """Blocks of one layer and their scores, from that pass's own queries (heads, tokens, dim), un-rotated."""
         raise NotImplementedError(f"{self.name} does not pick inside a pass")
 
-    def needs_past(self, gate: float | None, past: Past, delta: float) -> bool:
-        """Whether to look again with more of the past. delta: the model's own threshold."""
+    def needs_past(self, gate: float | None, past: Past) -> bool:
+        """Whether to look again with more of the past."""
         return False
 
     def choose(self, queries: Sequence[Tensor], past: Past) -> Choice:

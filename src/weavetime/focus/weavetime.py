@@ -4,33 +4,37 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
+from ..config import Record
 from ..errors import ModeError, NumericsError
 from ..ops import newest_first_topk, question_vectors
 from ..types import Choice
 from .base import Mode, Past
 from .plain import at_least_one
 
+USUAL: dict[str, float] = {"k": 64, "delta": 0.6, "coarse": 3}
+"""The paper's settings."""
+
 
 @dataclass(frozen=True)
 class WeaveTime(Mode):
     """The method.
 
-    k: blocks recalled. delta: recall when the gate reaches it; 0 always recalls, above 1 never; None is the model's
-    own record, else 0.6. coarse: candidates are the `coarse * k` best by mean key. gate_layers: the gate is averaged
-    over the last so many layers. cosine: compare directions only, as the paper writes; the published code does not.
-    chunk: neighbours chosen together. vote: one selection for all layers, by how many layers chose a block.
-    newest: the last r blocks are always among the k.
+    k: blocks recalled. delta: recall when the gate reaches it; 0 always recalls, above 1 never. coarse: candidates are
+    the `coarse * k` best by mean key. None of these is the model's own record, else the paper's (64, 0.6, 3).
+    gate_layers: the gate is averaged over the last so many layers. cosine: compare directions only, as the paper
+    writes; the published code does not. chunk: neighbours chosen together. vote: one selection for all layers, by how
+    many layers chose a block. newest: the last r blocks are always among the k.
     """
 
-    k: int = 64
+    k: int | None = None
     delta: float | None = None
-    coarse: int = 3
+    coarse: int | None = None
     gate_layers: int = 1
     cosine: bool = False
     chunk: int = 1
@@ -40,25 +44,34 @@ class WeaveTime(Mode):
 
     def __post_init__(self) -> None:
         for what in ("k", "coarse", "gate_layers", "chunk"):
-            at_least_one(f"weavetime's {what}", getattr(self, what))
-        if not 0 <= self.newest <= self.k:
+            if getattr(self, what) is not None:
+                at_least_one(f"weavetime's {what}", getattr(self, what))
+        if self.newest < 0 or (self.k is not None and self.newest > self.k):
             raise ModeError(f"weavetime's newest must lie between 0 and k = {self.k}, got {self.newest}")
-        if self.chunk > self.k:
+        if self.k is not None and self.chunk > self.k:
             raise ModeError(f"weavetime's chunk must be at most k = {self.k}, got {self.chunk}")
         if self.delta is not None and not self.delta >= 0:
             raise ModeError(f"weavetime's delta must be 0 (always recall) or more, got {self.delta}")
+
+    def of(self, record: Record) -> WeaveTime:
+        """With k, delta and coarse of the model's record, else the paper's, where they are left open."""
+        left = {name: usual if (own := getattr(record, name)) is None else own for name, usual in USUAL.items()}
+        return replace(self, **{name: value for name, value in left.items() if getattr(self, name) is None})  # type: ignore[arg-type]
 
     def first(self, past: Past) -> Choice:
         """The present first."""
         return Choice.same(past.recent, past.layers)
 
-    def needs_past(self, gate: float | None, past: Past, delta: float) -> bool:
+    def needs_past(self, gate: float | None, past: Past) -> bool:
         """Unsure, and there is a past: a visible block outside the window."""
         assert gate is not None
-        return gate >= (delta if self.delta is None else self.delta) and past.recent.start > 0
+        assert self.delta is not None
+        return gate >= self.delta and past.recent.start > 0
 
     def choose(self, queries: Sequence[Tensor], past: Past) -> Choice:
         """Coarse to fine, layer by layer."""
+        assert self.k is not None
+        assert self.coarse is not None
         questions = [question_vectors(q, past.kv_heads) for q in queries]
         means = past.coarse([q.mean(0) for q in questions], cosine=self.cosine)
         if not bool(torch.isfinite(means).all()):
@@ -72,14 +85,14 @@ class WeaveTime(Mode):
         if not bool(torch.isfinite(table).all()):
             raise NumericsError("a block's late-interaction score is not finite: the model's keys overflowed")
         known = [dict(zip(found, row, strict=True)) for found, row in zip(candidates, table.tolist(), strict=True)]
-        picked = [self._best(layer, past.count) for layer in known]
+        picked = [self._best(layer, past.count, self.k) for layer in known]
         if self.vote:
             picked = [self._vote(picked)] * past.layers
         # A block taken for its neighbours' or other layers' sake may have no score of its own in this layer.
         per_layer = (tuple(k.get(b) for b in p) for k, p in zip(known, picked, strict=True))
         return Choice(tuple(map(tuple, picked)), tuple(per_layer))
 
-    def _best(self, scores: dict[int, float], count: int) -> list[int]:
+    def _best(self, scores: dict[int, float], count: int, k: int) -> list[int]:
         """At most k blocks: the newest r, then the best groups of `chunk` neighbours; ties to the more recent."""
         always = set(range(max(0, count - self.newest), count))
         groups: dict[int, list[float]] = {}
@@ -89,7 +102,7 @@ class WeaveTime(Mode):
         picked = set(always)
         for group in ranked:
             added = [b for b in range(group * self.chunk, min(count, (group + 1) * self.chunk)) if b not in picked]
-            if len(picked) + len(added) > self.k:
+            if len(picked) + len(added) > k:
                 break
             picked.update(added)
         return sorted(picked)

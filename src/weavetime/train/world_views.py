@@ -23,8 +23,8 @@ class WorldSettings:
     of that first look, where streams are whole. present: share of the others about the past over the newest blocks
     alone. lacking: share of the rest whose view lacks a part of the evidence. blocks: most of a view.
     reconstruction: pictures of streams told in a wrong order, of `told` steps in `clips` clips, to one picture of the
-    others, from the share `wait` of the training on. cut: until the share `whole` of the training a batch has `cut` times
-    as many streams, each of as many times fewer steps and questions. size: pixels.
+    others, from the share `wait` of the training on. cut: until the share `whole` of the training a batch has `cut`
+    times as many streams, each of as many times fewer steps and questions. size: pixels.
     """
 
     streams: int = 16

@@ -128,9 +128,10 @@ def ask_again(engine: Engine, run: Run, name: str) -> Again:
 
 def _delta(mode: str | Mode, stream: Stream) -> float | None:
     """The gate's threshold, where a mode has a gate."""
-    if mode == ORACLE or last_frames(mode) or not hasattr(value := parse_mode(mode), "delta"):
+    if mode == ORACLE or last_frames(mode):
         return None
-    return stream.delta if value.delta is None else float(value.delta)
+    delta: float | None = getattr(parse_mode(mode).of(stream.record), "delta", None)
+    return delta
 
 
 def _until(group: Group, name: str) -> Group:
