@@ -300,7 +300,8 @@ def test_what_the_run_says_of_itself() -> None:
         head, said = run.head(engine), about(engine, "mini", limit=3)
     assert head["model"]["pixels"] == "112x112"
     assert head["model"]["layers"] == 6
-    assert head["modes"]["weavetime"]["k"] == 64
+    assert head["modes"]["weavetime"]["k"] is None
+    assert (head["model"]["k"], head["model"]["coarse"]) == (8, 128)
     assert head["modes"]["last:4"] == head["modes"]["oracle"] == {}
     assert head["prompts"] == prompts(world, examples)
     assert head["prompts"]["first"] == world.prompt(examples[0])
@@ -309,7 +310,7 @@ def test_what_the_run_says_of_itself() -> None:
     assert prompts(world, other)["fingerprint"] != head["prompts"]["fingerprint"]
     assert said["limit"] == 3
     assert said["parameters"] > 1e6
-    assert settings("rekv:8", engine.record) == {"k": 8, "cosine": False}
+    assert settings("rekv:8") == {"k": 8, "cosine": False}
 
 
 SEVEN = {"model": {"family": "llava_onevision"}, "questions": 4}
