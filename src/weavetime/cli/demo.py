@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from ..stream import Stream
     from ..types import Answer
 
-K = 16  # blocks
+K = 8  # blocks, mini's own number
 TOKENS = 12
 PICTURE = Path("weavetime-demo.png")
 TIMELINE = 25  # cells

@@ -130,9 +130,11 @@ def _card(
     line = timeline(stream.now, evidence=item.evidence, at=item.at, curve=curve, lanes=lanes, width=WIDTH)
     spans = " and ".join(f"{a:g} to {b:g} s" for a, b in item.evidence)
     seen = f"Outlined: the evidence was on screen, {spans}." if spans else "What was asked about was never on screen."
+    recalled = f"{len(read)} frames that {told.answers[0].mode} recalled"
+    some = f"Of the {recalled}, the {len(most)} that most layers chose."
+    shown = some if len(most) < len(read) else f"The {recalled}."
     captions = (
-        f"Of the {len(read)} frames that {told.answers[0].mode} recalled, the {len(most)} that most layers chose. "
-        f"{seen}",
+        f"{shown} {seen}",
         "The whole stream. Gate: how unsure the model would be if asked at each moment, from the present alone. "
         "Bars: share of the layers that read it.",
     )
