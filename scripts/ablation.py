@@ -4,7 +4,8 @@
     python scripts/ablation.py report FOLDER [--delta D]     # writes docs/ablation.md and its plots, prints a table
 
 `run` starts some processes for each CUDA card, as one answer of a small model leaves most of a card idle, or one on the
-CPU; a run that was cut goes on where it was, on any number of cards. Every arm answers in the modes weavetime, rekv and
+CPU; with CUDA's MPS running (`nvidia-cuda-mps-control -d`) they share a card at once, not in turns. A run that was cut
+goes on where it was, on any number of cards. Every arm answers in the modes weavetime, rekv and
 window; the last arm also in all the others. scripts/arms.py trains the arms.
 """
 

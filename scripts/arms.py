@@ -1,6 +1,6 @@
 """Train the arms of the ablation, with the same budget each: models that differ in one part of the method.
 
-    PYTHONPATH=src python scripts/arms.py OUT [--cards N] [--only ARM] [--set KEY=VALUE]
+    PYTHONPATH=src python scripts/arms.py OUT [--cards N] [--per-card N] [--only ARM] [--set KEY=VALUE]
 
 | arm    |                                                          |
 | `base` | `mini`'s recipe, no time prompts and no reconstruction   |
@@ -11,7 +11,8 @@ The budget is the number of pictures seen. A step shows world.streams x world.st
 the share world.wait of the steps on, streams told in a wrong order show world.reconstruction as many again. So the arms
 without it get that many more steps: of the shipped recipe, 6,400 x (1 + 0.25 x 0.6) = 7,360.
 
-Each arm has a card of its own; where there are fewer, arms wait for one. An arm that was cut off goes on where it was.
+Each arm has a card of its own; where there are fewer, arms wait for one, or share it with --per-card, best with CUDA's
+MPS running (`nvidia-cuda-mps-control -d`). An arm that was cut off goes on where it was.
 The models come to OUT/ARM and what they say to OUT/ARM.log. Exits with 1 where an arm failed.
 """
 
@@ -102,20 +103,20 @@ def start(arm: str, card: str, recipe: Recipe, changes: Sequence[str], out: Path
 
 
 def carry_out(arms: Sequence[str], cards: Sequence[str], recipe: Recipe, args: argparse.Namespace) -> list[Training]:
-    """All arms, as many at once as there are cards."""
+    """All arms, as many at once as there are places on cards."""
     waiting, done = list(arms), []
-    running: dict[str, Training] = {}
+    running: dict[int, Training] = {}
     said = time.monotonic()
     try:
         while waiting or running:
-            for card in cards:
-                if waiting and card not in running:
-                    running[card] = start(waiting.pop(0), card, recipe, args.change, args.out)
+            for place, card in enumerate(cards):
+                if waiting and place not in running:
+                    running[place] = start(waiting.pop(0), card, recipe, args.change, args.out)
             time.sleep(POLL)
-            for card, training in list(running.items()):
+            for place, training in list(running.items()):
                 if training.process.poll() is not None:
                     training.seconds = time.monotonic() - training.began
-                    done.append(running.pop(card))
+                    done.append(running.pop(place))
             if time.monotonic() - said > EVERY:
                 said = time.monotonic()
                 print("; ".join(training.progress() for training in running.values()), flush=True)
@@ -137,12 +138,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("out", type=Path)
     parser.add_argument("--cards", type=int, choices=range(1, 65), metavar="N", help="use as many, by default all")
+    parser.add_argument(
+        "--per-card", type=int, default=1, choices=range(1, 9), metavar="N", help="arms at once on each"
+    )
     parser.add_argument("--only", action="append", choices=ARMS, metavar="ARM", help="this arm alone; repeat")
     parser.add_argument("--set", dest="change", action="append", default=[], metavar="KEY=VALUE", help="of the recipe")
     args = parser.parse_args()
     recipe = read_recipe(RECIPE, args.change)
     args.out.mkdir(parents=True, exist_ok=True)
-    done = carry_out(args.only or list(ARMS), visible(args.cards), recipe, args)
+    done = carry_out(args.only or list(ARMS), visible(args.cards) * args.per_card, recipe, args)
     print(
         table(
             ("arm", "steps", "seconds", "last losses"), [(t.arm, t.steps, f"{t.seconds:.0f}", t.losses()) for t in done]

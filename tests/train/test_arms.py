@@ -60,7 +60,7 @@ def test_every_arm_has_the_same_budget() -> None:
 
 
 def test_arms_are_trained(tmp_path: Path) -> None:
-    done = run(tmp_path, "--only=base", "--only=mini")
+    done = run(tmp_path, "--only=base", "--only=mini", "--per-card=2")
     assert done.returncode == 0, done.stderr
     rows = [[cell.strip() for cell in line.split("|")[1:3]] for line in done.stdout.splitlines() if line[:1] == "|"]
     assert rows == [["arm", "steps"], ["---", "--:"], ["base", "3"], ["mini", "2"]]
