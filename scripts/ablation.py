@@ -43,7 +43,6 @@ OPEN = tuple(f for f in FAMILIES if f != "when")  # a time to the second is no s
 MAIN: tuple[str | wt.Mode, ...] = (wt.WeaveTime(delta=0), wt.ReKV(k=K), "window")
 SIZES, CANDIDATES = (4, 8, 16, 32, K), (3 * K, 16 * K)  # blocks recalled, and those scored finely
 RIVALS = ("recent:4", "uniform:64", "blind", ORACLE)
-OWN = "k", "coarse"  # of a model's record, what can be said for all arms
 EVERY = 30.0  # seconds between two lines of progress
 
 
@@ -143,11 +142,10 @@ def work(args: argparse.Namespace, arms: dict[str, str]) -> None:
         if not todo:
             continue
         with wt.load(model, device=args.device) as engine:
-            engine.record = replace(engine.record, **{n: v for n in OWN if (v := getattr(args, n)) is not None})
+            if args.k is not None:
+                engine.record = replace(engine.record, k=args.k, coarse=args.coarse)
             layers = engine.backbone.decoder.config.num_hidden_layers
-            own = wt.WeaveTime().of(engine.record)
-            settings = {"k": own.k, "coarse": own.coarse, "delta": own.delta}
-            about = {"model": model, "layers": layers, "device": card(args.device), **settings}
+            about = {"model": model, "layers": layers, "device": card(args.device)}
             (args.folder / arm).mkdir(parents=True, exist_ok=True)
             (args.folder / arm / "about.json").write_text(json.dumps(about))
             for job in todo:
@@ -164,10 +162,6 @@ def start(args: argparse.Namespace) -> int:
     arms = dict(arm.split("=", 1) for arm in args.arm)
     args.folder.mkdir(parents=True, exist_ok=True)
     cards = torch.cuda.device_count()
-    if args.share is None:
-        said = {"command": shlex.join(["python", *sys.argv]), "date": time.strftime("%Y-%m-%d")}
-        versions = {"torch": torch.__version__, "weavetime": wt.__version__}
-        (args.folder / "run.json").write_text(json.dumps({**said, **versions, "cards": cards, "arms": list(arms)}))
     if args.share is not None or cards == 0:
         args.share, args.device = args.share or "0/1", args.device or "cpu"
         work(args, arms)
@@ -179,6 +173,9 @@ def start(args: argparse.Namespace) -> int:
         if any(codes):
             return 1
     if "--share" not in sys.argv:
+        said = {"command": shlex.join(["python", *sys.argv]), "date": time.strftime("%Y-%m-%d")}
+        versions = {"torch": torch.__version__, "weavetime": wt.__version__}
+        (args.folder / "run.json").write_text(json.dumps({**said, **versions, "cards": cards, "arms": list(arms)}))
         print(by_length(load(args.folder)))
     return 0
 
@@ -195,7 +192,7 @@ def main() -> int:
     runs.add_argument("--lengths", type=lambda t: [int(n) for n in t.split(",")], default=list(LENGTHS))
     runs.add_argument("--long", type=int, default=LONG, help="steps of the streams on which blocks are chosen")
     runs.add_argument("--k", type=int, help="blocks that weavetime recalls in every arm; default: each model's own")
-    runs.add_argument("--coarse", type=int, help="candidates for each of them; default: each model's own")
+    runs.add_argument("--coarse", type=int, help="with --k: candidates for each of them; default: the paper's 3")
     runs.add_argument("--open", action="store_true", help="short answers everywhere, in place of options")
     runs.add_argument(
         "--per-card", type=int, default=6, choices=range(1, 65), metavar="N", help="processes for each CUDA card"

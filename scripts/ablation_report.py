@@ -12,6 +12,7 @@ from typing import Any
 
 from ablation_plot import Line, plot
 
+from weavetime.errors import DataError
 from weavetime.eval import Row, evidence_scores, paired, wilson
 from weavetime.eval.curves import DELTAS, at_delta
 from weavetime.eval.scoring import load_rows
@@ -24,13 +25,16 @@ NOWS = {f.__name__ for f in NOW}
 
 @dataclass
 class Measured:
-    """Rows of one arm's job, by mode and question. layers, delta: the model's. window, steps: the streams'."""
+    """Rows of one arm's job, by mode and question. layers, delta: the model's. window, steps: the streams'. recall: how
+    many blocks weavetime recalls, and of how many candidates for each; None in a job without it.
+    """
 
     modes: dict[str, dict[str, Row]]
     layers: int
     delta: float
     window: int | None
     steps: int
+    recall: tuple[int, int] | None = None
 
     def at(self, delta: float) -> dict[str, Row]:
         """What weavetime answers at a threshold: its own second look where the gate reaches it, else the window's."""
@@ -44,7 +48,10 @@ class Measured:
 
 
 def load(folder: Path, delta: float | None = None) -> dict[str, dict[str, Measured]]:
-    """All rows of a folder, by arm and job. delta: weavetime's threshold in every arm; None for each model's own."""
+    """All rows of a folder, by arm and job. delta: weavetime's threshold in every arm; None for each model's own.
+
+    Raises DataError where rows of an arm were made with different numbers of blocks.
+    """
     found: dict[str, dict[str, Measured]] = {}
     for arm in json.loads((folder / "run.json").read_text())["arms"]:
         said = json.loads((folder / arm / "about.json").read_text())
@@ -52,9 +59,16 @@ def load(folder: Path, delta: float | None = None) -> dict[str, dict[str, Measur
         for path in sorted((folder / arm).glob("*.jsonl")):
             head, rows = load_rows(path)
             window, steps = head["stream"]["window"], head["variants"]["steps"]
-            threshold = said["delta"] if delta is None else delta
-            new = Measured(defaultdict(dict), said["layers"], threshold, window, steps)
+            threshold = head["model"]["delta"] if delta is None else delta
+            own = head["modes"].get(ALWAYS)
+            recall = (own["k"], own["coarse"]) if own else None
+            new = Measured(defaultdict(dict), said["layers"], threshold, window, steps, recall)
             job = jobs.setdefault(path.name.split(".")[0], new)
+            others = {j.recall for j in jobs.values() if j.recall} if recall else set()
+            if len({*others, recall}) > 1:
+                raise DataError(
+                    f"{path}: made with k, coarse {recall}, other files of {arm} with others: use a new FOLDER"
+                )
             for row in rows:
                 job.modes[row.mode][row.id] = row
         found[arm] = {name: job.complete() for name, job in jobs.items()}
@@ -242,7 +256,10 @@ def report(folder: Path, docs: Path, delta: float | None = None) -> str:
         for job in main_jobs(jobs, name):
             parts[f"{title}, {subject} on streams of {job.steps} steps"] = by_family(job.modes)
     about = {arm: json.loads((folder / arm / "about.json").read_text()) for arm in arms}
-    about = {arm: a if delta is None else {**a, "delta": delta} for arm, a in about.items()}
+    for arm, a in about.items():
+        job = main_jobs(arms[arm])[-1]
+        assert job.recall is not None
+        a |= {"k": job.recall[0], "coarse": job.recall[1], "delta": job.delta}
     path, new = docs / "ablation.md", page(parts, said, about)
     before, heading, reading = path.read_text().partition(READING) if path.exists() else ("", "", "")
     path.write_text(new + heading + reading if before.splitlines() == new.splitlines() else new)

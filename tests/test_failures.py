@@ -136,7 +136,16 @@ def test_an_adapters_record_stands_over_its_bases() -> None:
 
 @pytest.mark.parametrize(
     "said",
-    [{"time_prompts": "off"}, {"delta": "0.5"}, {"window": 8.5}, {"window": True}, {"k": 0}, {"coarse": 2.5}, {"x": 1}],
+    [
+        {"time_prompts": "off"},
+        {"delta": "0.5"},
+        {"window": 8.5},
+        {"window": True},
+        {"k": 0},
+        {"k": True},
+        {"coarse": 0},
+        {"x": 1},
+    ],
 )
 def test_a_record_of_the_wrong_kind_is_refused(tmp_path: Path, said: dict[str, object]) -> None:
     (tmp_path / Record.FILE).write_text(json.dumps(said))

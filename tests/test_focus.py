@@ -124,6 +124,11 @@ def test_blocks_recalled_are_those_of_the_question_else_the_records() -> None:
     assert own.evidence == three.evidence
     assert {len(layer) for layer in own.evidence.blocks} == {3}
     assert {len(layer) for layer in five.evidence.blocks} == {5}
+    record = wt.Record(k=8, coarse=128, delta=0.1)
+    assert wt.WeaveTime().of(record) == wt.WeaveTime(k=8, coarse=128, delta=0.1)
+    assert wt.WeaveTime(k=16).of(record) == wt.WeaveTime(k=16, coarse=3, delta=0.1)  # candidates went with the other k
+    with pytest.raises(wt.ModeError, match="k = 8"):
+        wt.WeaveTime(newest=9).of(record)
 
 
 @each_layout

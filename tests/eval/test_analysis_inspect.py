@@ -22,6 +22,7 @@ from weavetime.eval import Row, Run, load, measure
 from weavetime.eval.analysis.closeup import closeup, read_shares
 from weavetime.eval.analysis.inspect import Again, ask_again, benchmark_of, row_of, run_of
 from weavetime.eval.analysis.needle import Needle
+from weavetime.eval.asking import ORACLE, last_frames
 from weavetime.focus import WeaveTime
 from weavetime.pictures.heat import blend
 from weavetime.pictures.pen import PALETTE
@@ -63,10 +64,19 @@ def test_asked_again_is_the_same_answer(engine: wt.Engine, run: Run, rows: list[
     for row in rows[-len(MODES) :]:
         found = again(engine, run, row)
         assert found.differs(row) == [], row.mode
-        assert replace(found.row, timings={}) == replace(row, timings={})
+        assert replace(found.row, timings={}, mode=row.mode) == replace(row, timings={})
         assert found.delta == (0.0 if row.mode.startswith("weavetime") else None)
         assert [a for a, _ in found.blocks] == list(found.pictures)
     assert again(engine, run, rows[0]).differs(replace(rows[0], response="another")) != []
+
+
+def test_asked_again_goes_by_the_record_of_the_run(engine: wt.Engine, run: Run, tmp_path: Path) -> None:
+    run = replace(run, modes=("weavetime",), examples=run.examples[-1:])
+    other = wt.Engine(engine.backbone, wt.Record(k=2, coarse=1, delta=0.0))
+    [row] = measure(other, run)
+    assert row.recalled
+    head = json.loads(json.dumps(run.head(other)))
+    assert ask_again(engine, run_of(head, WORLD, run.examples, row, Path()), row.id).differs(row) == []
 
 
 def test_the_pictures_are_those_that_were_fed(engine: wt.Engine, tmp_path: Path) -> None:
@@ -119,7 +129,11 @@ def test_of_which_run(engine: wt.Engine, run: Run, rows: list[Row]) -> None:
     assert benchmark_of({"benchmark": "needle", "variants": {"lengths": [32], "per_cell": 1}}) == needle
     for mode, name in zip(MODES, run.names, strict=True):
         row = next(r for r in rows if r.mode == name)
-        assert run_of(json.loads(json.dumps(head)), WORLD, run.examples, row, Path()).modes == (mode,)
+        [found] = run_of(json.loads(json.dumps(head)), WORLD, run.examples, row, Path()).modes
+        if mode == ORACLE or last_frames(mode):
+            assert found == mode
+        else:
+            assert wt.parse_mode(found) == wt.parse_mode(mode).of(engine.record)
     with pytest.raises(DataError, match="not asked again"):
         run_of(head, WORLD, run.examples, replace(rows[0], mode="window, reversed"), Path())
 

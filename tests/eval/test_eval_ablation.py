@@ -68,7 +68,7 @@ def test_shards_of_a_measurement_are_all_its_questions_on_streams_of_their_own()
 def test_runs_and_reports(tmp_path: Path) -> None:
     script = [sys.executable, str(SCRIPTS / "ablation.py")]
     sizes = ["--main", "8", "--rest", "4", "--lengths", "8,20", "--long", "24"]
-    command = [*script, "run", str(tmp_path / "out"), "--arm", "mini=mini", *sizes]
+    command = [*script, "run", str(tmp_path / "out"), "--arm", "mini=mini", *sizes, "--k", "5", "--coarse", "2"]
     for share in ("0/2", "1/2"):
         subprocess.run([*command, "--share", share], check=True, capture_output=True, timeout=200)
     names = {path.name for path in (tmp_path / "out" / "mini").iterdir()}
@@ -89,8 +89,13 @@ def test_runs_and_reports(tmp_path: Path) -> None:
     never = [*script, "report", str(tmp_path / "out"), "--docs", str(tmp_path), "--delta", "1.01"]
     subprocess.run(never, check=True, capture_output=True)
     page = (tmp_path / "ablation.md").read_text()
-    assert "δ 1.01" in page
+    assert "(k 5 of 10 candidates, δ 1.01, 6 layers)" in page
     assert "report FOLDER --delta 1.01\n" in page
     assert READING not in page  # it was about another page
     lines = {line.split("|")[3].strip(): line for line in page.splitlines() if line.startswith("| mini | 20 |")}
+    [mixed] = (tmp_path / "out" / "mini").glob("main-8.3.jsonl")
+    mixed.write_text(mixed.read_text().replace('"k": 5', '"k": 6', 1))
+    refused = subprocess.run(never, capture_output=True, text=True)
+    assert refused.returncode == 1
+    assert "use a new FOLDER" in refused.stderr
     assert lines["weavetime"].split("|")[5] == lines["window"].split("|")[5]  # who never looks back sees the window

@@ -300,8 +300,7 @@ def test_what_the_run_says_of_itself() -> None:
         head, said = run.head(engine), about(engine, "mini", limit=3)
     assert head["model"]["pixels"] == "112x112"
     assert head["model"]["layers"] == 6
-    assert head["modes"]["weavetime"]["k"] is None
-    assert (head["model"]["k"], head["model"]["coarse"]) == (8, 128)
+    assert {k: head["modes"]["weavetime"][k] for k in ("k", "coarse", "delta")} == {"k": 8, "coarse": 128, "delta": 0.2}
     assert head["modes"]["last:4"] == head["modes"]["oracle"] == {}
     assert head["prompts"] == prompts(world, examples)
     assert head["prompts"]["first"] == world.prompt(examples[0])
@@ -310,7 +309,7 @@ def test_what_the_run_says_of_itself() -> None:
     assert prompts(world, other)["fingerprint"] != head["prompts"]["fingerprint"]
     assert said["limit"] == 3
     assert said["parameters"] > 1e6
-    assert settings("rekv:8") == {"k": 8, "cosine": False}
+    assert settings("rekv:8", wt.Record()) == {"k": 8, "cosine": False}
 
 
 SEVEN = {"model": {"family": "llava_onevision"}, "questions": 4}

@@ -88,6 +88,16 @@ def test_streams_are_cut_at_first_and_whole_later() -> None:
     data = WorldData(one, 4)
     sizes = [(*batch.canvas.shape[:2], batch.ids.shape[1]) for [batch] in (data[i] for i in range(4))]
     assert sizes == [(16, 16, 4)] * 2 + [(8, 32, 8)] * 2
+    assert [bool((data[i][0].chooser >= 0).any()) for i in range(4)] == [False, False, True, True]  # asked again
+
+
+def test_moments_are_later_where_streams_are_whole() -> None:
+    one = WorldMaker(maker().backbone, replace(SETTINGS, cut=2, now=0.0), WINDOW, "test")
+    late, even = (
+        torch.cat([one.batch(i, 0.0, 0.0, 0.0, cut)[0].before.flatten() / (32 // cut) for i in range(4)]).mean()
+        for cut in (1, 2)
+    )
+    assert late > even + 0.05
 
 
 def test_every_answer_token_follows_the_token_that_predicts_it() -> None:

@@ -95,7 +95,12 @@ ModeName = Annotated[
 ]
 K = Annotated[
     int | None,
-    typer.Option("--k", help="Blocks recalled (weavetime, rekv).", rich_help_panel=_ANSWER),
+    typer.Option(
+        "--k",
+        help="Blocks recalled (weavetime, rekv). Default: weavetime's the model's own, else 64.",
+        show_default=False,
+        rich_help_panel=_ANSWER,
+    ),
 ]
 Delta = Annotated[
     float | None,
@@ -157,9 +162,9 @@ def mode_value(name: str, k: int | None, delta: float | None) -> Mode:
 
 
 def fitted(mode: Mode, name: str, k: int | None, engine: Engine) -> Mode:
-    """The mode with as many blocks as the model's positions hold at most; what --k or its name says stays."""
-    most = engine.backbone.default_window
-    if k is not None or ":" in name or getattr(mode.of(engine.record), "k", 0) <= most:
+    """The mode with no more blocks than the model's positions hold; what --k, its name or the model says stays."""
+    most, said = engine.backbone.default_window, k is not None or ":" in name or engine.record.k is not None
+    if said or getattr(mode.of(engine.record), "k", 0) <= most:
         return mode
     return replace(mode, k=most)  # type: ignore[type-var]
 

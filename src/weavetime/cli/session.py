@@ -81,7 +81,7 @@ def check_mode(stream: Stream, mode: Mode) -> None:
     """Refuse a mode that this stream's settings rule out, before an hour of frames went in."""
     from ..engine import check_mode as check
 
-    check(stream.config, mode)
+    check(stream.config, mode.of(stream.record))
     if mode.name == "full":
         mode.first(stream.memory.index())
 

@@ -153,7 +153,7 @@ def answer_record(answer: Answer, mode: Mode, stream: Stream) -> dict[str, Any]:
     """An answer with its mode's settings and the state of the stream it came from, for JSON."""
     return {
         **answer.to_dict(),
-        "settings": asdict(mode),  # type: ignore[call-overload]
+        "settings": asdict(mode.of(stream.record)),  # type: ignore[call-overload]
         "threshold": threshold(mode, stream),
         "frames": stream.memory.frames,
         "now": stream.now,

@@ -19,6 +19,7 @@ from ..focus import parse_mode
 
 if TYPE_CHECKING:
     from ..backbones import Backbone
+    from ..config import Record
     from ..focus import Mode
     from ..loading import Engine
     from .base import Benchmark, Example
@@ -41,13 +42,13 @@ def prompts(benchmark: Benchmark, examples: Sequence[Example]) -> dict[str, Any]
     return {"fingerprint": found.hexdigest()[:16], "first": benchmark.prompt(examples[0]) if examples else ""}
 
 
-def settings(mode: str | Mode) -> dict[str, Any]:
-    """Every setting of a mode, defaults too; none of a baseline, whose name says all."""
+def settings(mode: str | Mode, record: Record) -> dict[str, Any]:
+    """Every setting of a mode on a model of this record, defaults too; none of a baseline, whose name says all."""
     from .asking import ORACLE, last_frames
 
     if mode == ORACLE or last_frames(mode):
         return {}
-    return dict(vars(parse_mode(mode)))
+    return dict(vars(parse_mode(mode).of(record)))
 
 
 def about(engine: Engine, model: str, adapter: str | None = None, **said: Any) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from ..backbones.identity import fingerprint
 from ..config import StreamConfig
 from ..errors import CapacityError, DataError, ModeError, NumericsError, VideoError
-from ..focus import USUAL, Mode, WeaveTime
+from ..focus import Mode, WeaveTime
 from ..types import Frame
 from .asking import Asker, check_mode, kept, label
 from .base import Benchmark, Example, Span
@@ -63,19 +63,18 @@ class Run:
 
     def head(self, engine: Engine) -> dict[str, Any]:
         """What must agree for rows to belong to one run."""
-        own = WeaveTime().of(engine.record)
         backbone, kept = engine.backbone, ("batch", "cache", "index_pages")  # these change no answer
         model = {
             "family": backbone.family,
             "weights": fingerprint(backbone.model),
             "dtype": str(next(backbone.model.parameters()).dtype).removeprefix("torch."),
             "time_prompts": backbone.time_prompts,
-            **{name: getattr(own, name) for name in USUAL},
+            "delta": WeaveTime().of(engine.record).delta,
             "layers": len(backbone.decoder.layers),
             "pixels": pixels(backbone),
         }
         stream = {k: v for k, v in asdict(self.config).items() if k not in kept}
-        modes = {label(mode): settings(mode) for mode in self.modes}
+        modes = {label(mode): settings(mode, engine.record) for mode in self.modes}
         variants: dict[str, Any] = asdict(self.benchmark) if is_dataclass(self.benchmark) else {}
         return {
             "benchmark": self.benchmark.name,

@@ -80,8 +80,6 @@ _HEAD: dict[str, tuple[type, ...]] = {
     "model": (dict,),
     "model.family": (str,),
     "model.delta": (int, float),
-    "model.k": (int,),
-    "model.coarse": (int,),
     "model.layers": (int,),
     "stream": (dict,),
     "stream.window": (int, NoneType),

@@ -8,7 +8,7 @@ from ..errors import ModeError
 from .base import Mode
 from .gate import entropy_gate
 from .plain import Blind, Chosen, Full, Recent, Uniform, Window
-from .weavetime import USUAL, ReKV, WeaveTime
+from .weavetime import ReKV, WeaveTime
 
 MODES: dict[str, Callable[..., Mode]] = {
     "weavetime": WeaveTime,
@@ -41,7 +41,6 @@ def parse_mode(mode: str | Mode) -> Mode:
 
 __all__ = [
     "MODES",
-    "USUAL",
     "Blind",
     "Chosen",
     "Full",

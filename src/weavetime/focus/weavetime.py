@@ -47,14 +47,20 @@ class WeaveTime(Mode):
             if getattr(self, what) is not None:
                 at_least_one(f"weavetime's {what}", getattr(self, what))
         if self.newest < 0 or (self.k is not None and self.newest > self.k):
-            raise ModeError(f"weavetime's newest must lie between 0 and k = {self.k}, got {self.newest}")
+            most = "k" if self.k is None else f"k = {self.k}"
+            raise ModeError(f"weavetime's newest must lie between 0 and {most}, got {self.newest}")
         if self.k is not None and self.chunk > self.k:
             raise ModeError(f"weavetime's chunk must be at most k = {self.k}, got {self.chunk}")
         if self.delta is not None and not self.delta >= 0:
             raise ModeError(f"weavetime's delta must be 0 (always recall) or more, got {self.delta}")
 
     def of(self, record: Record) -> WeaveTime:
-        """With k, delta and coarse of the model's record, else the paper's, where they are left open."""
+        """With k, delta and coarse of the model's record, else the paper's, where they are left open.
+
+        The record's coarse goes with its k: a question that says a k of its own has the paper's candidates for each.
+        """
+        if self.k is not None:
+            record = replace(record, coarse=None)
         left = {name: usual if (own := getattr(record, name)) is None else own for name, usual in USUAL.items()}
         return replace(self, **{name: value for name, value in left.items() if getattr(self, name) is None})  # type: ignore[arg-type]
 

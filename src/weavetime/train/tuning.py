@@ -38,9 +38,10 @@ class HostTask:
         if self.backbone.frames_per_step > 1:
             raise RecipeError(f"{recipe.name}: {checkpoint.family} cannot be trained here yet, it can only be run")
         base = fingerprint(host) if recipe.tuning.lora else None
-        self.record = Record(
+        said = Record(
             time_prompts=recipe.time_prompts, window=recipe.window, recipe=recipe.name, trained=True, base=base
         )
+        self.record = checkpoint.record.over(said)
         decoder = self.backbone.decoder
         self.kernels = use_liger(decoder, recipe.run.liger)
         self.blocks: Sequence[str] = (type(decoder.layers[0]).__name__,)

@@ -55,8 +55,12 @@ class WorldSettings:
         if self.cut < 1 or self.steps % self.cut or self.questions % self.cut:
             said = f"{self.cut} does not divide {self.steps} and {self.questions}"
             raise RecipeError(f"world.cut must divide world.steps and world.questions, {said}")
+        if not 0 <= self.whole <= 1:
+            raise RecipeError(f"world.whole must be a share, from 0 to 1, got {self.whole}")
         if self.steps // self.cut < LEAST:
-            raise RecipeError(f"world.steps must be {LEAST} or more when cut, {self.steps} in {self.cut} is less")
+            raise RecipeError(
+                f"world.steps over world.cut must be {LEAST} or more, {self.steps} over {self.cut} is less"
+            )
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from ...config import StreamConfig
 from ...errors import DataError
 from ...focus import Mode, parse_mode
 from ...types import Answer, Frame
-from ..asking import ORACLE, Asker, Read, label, last_frames
+from ..asking import ORACLE, Asker, Read, last_frames
 from ..base import Benchmark, Example
 from ..registry import load
 from ..row import Row
@@ -70,13 +70,13 @@ def run_of(head: Mapping[str, Any], benchmark: Benchmark, examples: Sequence[Exa
 
 
 def _mode(name: str, settings: Mapping[str, Any]) -> str | Mode:
-    """A mode from what rows call it and what the head says of it."""
+    """A mode from what rows call it and what the head says of it: what the model then said of it is among that."""
     if not settings:
         return name
     kind = parse_mode(name.partition("(")[0])
     values = {k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()}
     found: Mode = replace(kind, **values)  # type: ignore[type-var]
-    return name if label(found) != name else found
+    return found
 
 
 @dataclass

@@ -75,7 +75,8 @@ def _lines(found: Results) -> Iterator[tuple[str, str]]:
     yield "layers", _said(model.get("layers"))
     for mode in found.modes:
         if own := found.settings(mode):
-            told = ", ".join(f"{'δ' if key == 'delta' else key} {_short(value)}" for key, value in own.items())
+            said = {**own, "delta": found.delta(mode)} if "delta" in own else own
+            told = ", ".join(f"{'δ' if key == 'delta' else key} {_short(value)}" for key, value in said.items())
             yield f"mode {mode}", told
     prompts = _part(head, "prompts").get("fingerprint")
     yield "prompts", f"the benchmark's own, fingerprint {prompts}" if prompts else UNKNOWN

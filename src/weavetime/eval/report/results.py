@@ -64,11 +64,10 @@ class Results:
         return {mode: intervals(self.benchmark, self.kept(mode)) for mode in self.answered}
 
     def settings(self, mode: str) -> Mapping[str, Any]:
-        """What the file says of a mode's settings; what the mode leaves open is the model's."""
-        modes, model = self.head.get("modes"), self.head.get("model", {})
+        """What the file says of a mode's settings."""
+        modes = self.head.get("modes")
         found = modes.get(mode) if isinstance(modes, Mapping) else None
-        own = found if isinstance(found, Mapping) else {}
-        return {name: model.get(name) if value is None else value for name, value in own.items()}
+        return found if isinstance(found, Mapping) else {}
 
     def delta(self, mode: str) -> float | None:
         """The threshold of a mode's gate: its own, else the model's."""
