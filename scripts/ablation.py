@@ -1,6 +1,7 @@
 """What each part of the method brings, measured in StreamWorld: models without and with a part, modes, settings.
 
-    python scripts/ablation.py run FOLDER --arm base=MODEL --arm time=MODEL --arm mini=mini [--per-card N]
+    python scripts/ablation.py run FOLDER --arm base=MODEL --arm time=MODEL --arm mini=mini [--k K --coarse C]
+        [--per-card N]
     python scripts/ablation.py report FOLDER [--delta D]     # writes docs/ablation.md and its plots, prints a table
 
 `run` starts some processes for each CUDA card, as one answer of a small model leaves most of a card idle, or one on the

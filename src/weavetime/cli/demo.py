@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from ..stream import Stream
     from ..types import Answer
 
-K = 8  # blocks, mini's own number
 TOKENS = 12
 PICTURE = Path("weavetime-demo.png")
 TIMELINE = 25  # cells
@@ -105,10 +104,12 @@ def _check(picture: Path) -> None:
 
 
 def _introduce(console: Console, plan: dict[str, Any], engine: Engine, stream: Stream) -> None:
+    from ..focus import WeaveTime
+
     size_ = "×".join(map(str, plan["size"]))
     console.print(
         f"[bold]{plan['clip']}[/], {plan['seconds']} s, {size_} → mini, {stream.config.fps:g} frame/s, "
-        f"a window of {stream.config.window} blocks, {K} recalled"
+        f"a window of {stream.config.window} blocks, {WeaveTime().of(engine.record).k} recalled"
     )
     if engine.record.trained is not True:
         console.print("[yellow]mini's weights are untrained: the path is real, the answers mean nothing")
@@ -122,7 +123,9 @@ class _Show:
         from ..focus import ReKV, WeaveTime, Window
 
         self.console, self.engine, self.stream, self.length = console, engine, stream, length
-        self.modes: list[Mode] = [WeaveTime(k=K), ReKV(k=K), Window()]
+        own = WeaveTime().of(engine.record)
+        assert own.k is not None
+        self.modes: list[Mode] = [own, ReKV(k=own.k), Window()]
         self.tallies = {mode.name: Tally() for mode in self.modes}
         self.told: list[Told] = []
         self.pictures: dict[float, Any] = {}  # each frame's pixels by its time, for the picture
