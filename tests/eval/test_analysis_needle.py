@@ -86,7 +86,7 @@ def test_darker_is_more() -> None:
 def test_mini_finds_what_its_window_does_not_hold() -> None:
     with wt.load("mini") as engine:
         needle = Needle(lengths=(96,), depths=(0.0, 1.0), per_cell=6, seed=1)
-        run = Run(needle, Path(), needle.examples(), StreamConfig(window=16), (wt.WeaveTime(k=16), "window"))
+        run = Run(needle, Path(), needle.examples(), StreamConfig(window=16), ("weavetime", "window"))
         rows = list(measure(engine, run))
     weavetime, window = (found([r for r in rows if r.mode == mode]) for mode in run.names)
     assert weavetime[0.0, 96] == (6, 6)
