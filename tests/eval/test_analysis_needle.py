@@ -89,7 +89,7 @@ def test_mini_finds_what_its_window_does_not_hold() -> None:
         run = Run(needle, Path(), needle.examples(), StreamConfig(window=16), ("weavetime", "window"))
         rows = list(measure(engine, run))
     weavetime, window = (found([r for r in rows if r.mode == mode]) for mode in run.names)
-    assert weavetime[0.0, 96] == (6, 6)
+    assert weavetime[0.0, 96][0] >= 5
     assert weavetime[1.0, 96][0] >= 5
     assert window[0.0, 96][0] <= 2  # one of four options, guessed
     assert window[1.0, 96][0] >= 5
