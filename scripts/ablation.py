@@ -206,6 +206,8 @@ def main() -> int:
     reports.add_argument("--delta", type=float, help="weavetime's threshold in every arm; default: each model's own")
     args = parser.parse_args()
     if args.command == "run":
+        if args.coarse is not None and args.k is None:
+            parser.error("--coarse goes with --k")
         return start(args)
     print(report(args.folder, args.docs, args.delta))
     return 0

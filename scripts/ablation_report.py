@@ -56,6 +56,7 @@ def load(folder: Path, delta: float | None = None) -> dict[str, dict[str, Measur
     for arm in json.loads((folder / "run.json").read_text())["arms"]:
         said = json.loads((folder / arm / "about.json").read_text())
         jobs: dict[str, Measured] = {}
+        recalls: set[tuple[int, int] | None] = set()
         for path in sorted((folder / arm).glob("*.jsonl")):
             head, rows = load_rows(path)
             window, steps = head["stream"]["window"], head["variants"]["steps"]
@@ -64,8 +65,8 @@ def load(folder: Path, delta: float | None = None) -> dict[str, dict[str, Measur
             recall = (own["k"], own["coarse"]) if own else None
             new = Measured(defaultdict(dict), said["layers"], threshold, window, steps, recall)
             job = jobs.setdefault(path.name.split(".")[0], new)
-            others = {j.recall for j in jobs.values() if j.recall} if recall else set()
-            if len({*others, recall}) > 1:
+            recalls |= {recall} - {None}
+            if len(recalls) > 1:
                 raise DataError(
                     f"{path}: made with k, coarse {recall}, other files of {arm} with others: use a new FOLDER"
                 )
