@@ -25,10 +25,7 @@ UNTRAINED = "this model's weights are untrained: its answers mean nothing"
 
 def threshold(mode: Mode, stream: Stream) -> float | None:
     """What the gate is compared with; None where the mode has no gate."""
-    if not mode.gate_layers:
-        return None
-    delta: float | None = getattr(mode.of(stream.record), "delta", None)
-    return delta
+    return mode.of(stream.record).threshold
 
 
 def option(number: int, options: Sequence[str]) -> str:

@@ -38,6 +38,11 @@ class Mode(ABC):
     gate_layers: int = 0
     """Layers whose logits the gate averages; 0 where the mode has no gate."""
 
+    @property
+    def threshold(self) -> float | None:
+        """What the gate is compared with; None where the mode has no gate."""
+        return None
+
     def of(self, record: Record) -> Mode:
         """The mode with what a model says of itself in place of what the mode leaves open."""
         return self

@@ -54,6 +54,11 @@ class WeaveTime(Mode):
         if self.delta is not None and not self.delta >= 0:
             raise ModeError(f"weavetime's delta must be 0 (always recall) or more, got {self.delta}")
 
+    @property
+    def threshold(self) -> float | None:
+        """delta."""
+        return self.delta
+
     def of(self, record: Record) -> WeaveTime:
         """With k, delta and coarse of the model's record, else the paper's, where they are left open.
 

@@ -128,10 +128,7 @@ def ask_again(engine: Engine, run: Run, name: str) -> Again:
 
 def _delta(mode: str | Mode, stream: Stream) -> float | None:
     """The gate's threshold, where a mode has a gate."""
-    if mode == ORACLE or last_frames(mode):
-        return None
-    delta: float | None = getattr(parse_mode(mode).of(stream.record), "delta", None)
-    return delta
+    return None if mode == ORACLE or last_frames(mode) else parse_mode(mode).of(stream.record).threshold
 
 
 def _until(group: Group, name: str) -> Group:
