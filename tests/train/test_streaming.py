@@ -24,7 +24,7 @@ from weavetime.world import Atlas, Renderer, Script
 pytestmark = pytest.mark.exact
 
 STREAMS, STEPS, QUESTIONS, WINDOW, LAYERS = 2, 21, 4, 5, 6
-SETTINGS = WorldSettings(streams=STREAMS, steps=STEPS, questions=QUESTIONS, reconstruction=0.0, told=STEPS)
+SETTINGS = WorldSettings(streams=STREAMS, steps=STEPS, questions=QUESTIONS, early=0.0, reconstruction=0.0, told=STEPS)
 NAMES = {True: "segments", False: "one video"}
 
 

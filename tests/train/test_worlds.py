@@ -91,13 +91,25 @@ def test_streams_are_cut_at_first_and_whole_later() -> None:
     assert [bool((data[i][0].chooser >= 0).any()) for i in range(4)] == [False, False, True, True]  # asked again
 
 
+def moments(early: float, cut: int) -> torch.Tensor:
+    """How many steps could be seen, of questions about the past on streams of 32 steps or of a part of them."""
+    few = replace(SETTINGS, cut=2, now=0.0, early=early)
+    one = WorldMaker(maker().backbone, few, WINDOW, "test")
+    return torch.cat([one.batch(i, 0.0, 0.0, 0.0, cut)[0].before.flatten() for i in range(4)])
+
+
 def test_moments_are_later_where_streams_are_whole() -> None:
-    one = WorldMaker(maker().backbone, replace(SETTINGS, cut=2, now=0.0), WINDOW, "test")
-    late, even = (
-        torch.cat([one.batch(i, 0.0, 0.0, 0.0, cut)[0].before.flatten() / (32 // cut) for i in range(4)]).mean()
-        for cut in (1, 2)
-    )
+    late, even = ((moments(0.0, cut) / (32 // cut)).mean() for cut in (1, 2))
     assert late > even + 0.05
+
+
+def test_some_of_the_past_of_whole_streams_is_asked_for_within_the_first_window() -> None:
+    none, half = (float((moments(early, 1) <= WINDOW).float().mean()) for early in (0.0, 0.5))
+    assert none < 0.1
+    assert 0.35 < half < 0.65
+    assert torch.equal(moments(0.0, 2), moments(0.5, 2))  # parts of streams have enough of them
+    with pytest.raises(RecipeError, match=r"world\.early must be a share, from 0 to 1, got 2"):
+        replace(SETTINGS, early=2.0)
 
 
 def test_every_answer_token_follows_the_token_that_predicts_it() -> None:

@@ -20,7 +20,8 @@ class WorldSettings:
     only its letter is to be found. lookup: share of lookups after it, falling from twice as many to none. now: share of
     the others about the present. choice: share of them in multiple choice. again: share of questions about the past
     that are asked as the engine asks, over the newest blocks and again over those that each layer chooses by the scores
-    of that first look, where streams are whole. present: share of the others about the past over the newest blocks
+    of that first look, where streams are whole. early: share of those about the past that are asked there within the
+    first window; the others come rather late. present: share of the others about the past over the newest blocks
     alone. lacking: share of the rest whose view lacks a part of the evidence. blocks: most of a view.
     reconstruction: pictures of streams told in a wrong order, of `told` steps in `clips` clips, to one picture of the
     others, from the share `wait` of the training on. cut: until the share `whole` of the training a batch has `cut`
@@ -36,6 +37,7 @@ class WorldSettings:
     now: float = 0.2
     choice: float = 0.7
     again: float = 0.4
+    early: float = 0.25
     present: float = 0.3
     lacking: float = 0.2
     blocks: int = 64
@@ -55,8 +57,9 @@ class WorldSettings:
         if self.cut < 1 or self.steps % self.cut or self.questions % self.cut:
             said = f"{self.cut} does not divide {self.steps} and {self.questions}"
             raise RecipeError(f"world.cut must divide world.steps and world.questions, {said}")
-        if not 0 <= self.whole <= 1:
-            raise RecipeError(f"world.whole must be a share, from 0 to 1, got {self.whole}")
+        for name in ("whole", "early"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise RecipeError(f"world.{name} must be a share, from 0 to 1, got {getattr(self, name)}")
         if self.steps // self.cut < LEAST:
             raise RecipeError(
                 f"world.steps over world.cut must be {LEAST} or more, {self.steps} over {self.cut} is less"

@@ -128,14 +128,22 @@ class WorldMaker:
         return {**self._pictures(script, range(steps)), **_columns(rows)}
 
     def _asked(self, rng: random.Random, script: Script, *, late: bool) -> tuple[Asked, int]:
-        """A question and its moment. late: those about the past rather later, when there is more of it."""
+        """A question and its moment. late: those about the past where there is more of it."""
         while True:
             now = rng.random() < self.settings.now
             family = rng.choice(NOW_NAMES if now else (*PAST_NAMES, *LATE))
-            step = max(rng.randrange(2, script.steps) for _ in range(2 if late and not now else 1))
+            step = self._moment(rng, script.steps, late=late and not now)
             asked = ask(script, step, family, rng)
             if asked is not None:
                 return asked, step
+
+    def _moment(self, rng: random.Random, steps: int, *, late: bool) -> int:
+        """Any step; or a later one, and at times one within the first window, where all there was is in sight."""
+        if not late:
+            return rng.randrange(2, steps)
+        if rng.random() < self.settings.early:
+            return rng.randrange(2, min(steps, max(self.views.window, 3)))
+        return max(rng.randrange(2, steps) for _ in range(2))
 
     def _row(self, rng: random.Random, script: Script, asked: Asked, step: int) -> dict[str, Any]:
         spans = [[i for i in range(step + 1) if a <= script.time(i) < b] for a, b in asked.evidence]
