@@ -149,7 +149,7 @@ def test_the_first_head_of_each_group_begins_by_finding_its_like(alike: bool) ->
 
 
 def test_evaluation_names_what_it_measures() -> None:
-    task: Any = make_task(read_recipe("mini", SMALL))
+    task: Any = make_task(read_recipe("mini", [*SMALL, "world.questions=8"]))
     with torch.no_grad():
         found = task.evaluate()
     assert found

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import random
 import re
 from dataclasses import replace
 from functools import cache
 from itertools import pairwise
+from statistics import median
 
 import pytest
 import torch
@@ -25,6 +27,7 @@ from weavetime.train.worlds import (
     WorldBatch,
     WorldData,
     WorldMaker,
+    _times,
     names,
 )
 from weavetime.world import KINDS
@@ -201,6 +204,28 @@ def test_what_is_asked_again_is_the_same_question_over_blocks_to_choose() -> Non
     data = WorldData(maker(), 10)
     shares = [float((data[i][0].chooser >= 0).float().mean()) for i in (0, 2, 9)]
     assert shares[0] == 0 < shares[2]
+
+
+def test_layers_choose_few_blocks_as_often_as_many() -> None:
+    views = maker().views
+    sizes = [len(views.chosen(random.Random(i), 31)[0]) for i in range(400)]
+    assert (min(sizes), max(sizes)) == (4, 32)
+    assert 9 < median(sizes) < 14  # half way from 4 to 32, by factors
+
+
+def test_times_jump_by_seconds_and_by_hours_or_not_at_all() -> None:
+    spans = [(times := _times(random.Random(i), 256))[-1] - times[0] for i in range(200)]
+    assert all(span >= 255 for span in spans)
+    assert 20 < spans.count(255.0) < 50
+    assert sum(1000 < span < 6000 for span in spans) > 40  # where every pair of digits tells times apart
+    assert max(spans) > 20_000
+
+
+def test_what_is_learnt_late_is_asked_more_often() -> None:
+    one = WorldMaker(maker().backbone, replace(SETTINGS, now=0.0, questions=48), WINDOW, "test")
+    asked = torch.cat([one.batch(i, 0.0, 0.0)[0].family.flatten() for i in range(4)])
+    first, after, time = (int((asked == ROWS.index(name)).sum()) for name in ("first", "after", "at_time"))
+    assert first * 1.4 < after < time * 0.9
 
 
 def test_a_view_has_no_more_blocks_than_it_may() -> None:

@@ -37,7 +37,7 @@ class WorldSettings:
     now: float = 0.2
     choice: float = 0.7
     again: float = 0.4
-    early: float = 0.25
+    early: float = 0.2
     present: float = 0.3
     lacking: float = 0.2
     blocks: int = 64
@@ -84,9 +84,10 @@ class Views:
         return [list(range(max(0, step + 1 - self.window), step + 1))] * self.layers
 
     def chosen(self, rng: random.Random, step: int) -> list[list[int]]:
-        """As many blocks as layers are to choose, not yet which."""
+        """As many blocks as layers are to choose, not yet which: few as likely as some more, and many times more."""
         most = min(step + 1, self.settings.blocks)
-        return [list(range(rng.randint(min(LEAST, most), most)))] * self.layers
+        least = min(LEAST, most)
+        return [list(range(round(least * (most / least) ** rng.random())))] * self.layers
 
     def given(self, rng: random.Random, step: int, spans: Sequence[Sequence[int]], now: bool) -> list[list[int]]:
         """The newest blocks; or scattered ones, most often with some of every part of the evidence among them.

@@ -36,9 +36,9 @@ ROWS = (*FAMILIES, LOOKUP, TOLD)
 """What a row asks."""
 NOW_NAMES = tuple(f.__name__ for f in NOW)
 PAST_NAMES = tuple(n for n in FAMILIES if n not in NOW_NAMES)
-LATE = "before", "after", "count", "when", "at_time"  # learnt last: asked twice as often as the others
+LATE = "before", "after", *("count", "when", "at_time") * 2  # learnt last: asked twice or thrice as often as the others
 SPANS = 3  # parts of the evidence that a question can have
-JUMPS = (0, 0, 0, 30, 300, 3000)  # most seconds that the time of a stream jumps
+JUMPS = (0, 30, 100, 300, 1000, 3000)  # most seconds that the time of a stream jumps: of hours, every digit tells
 
 
 @dataclass
@@ -304,7 +304,7 @@ def _lookup(rng: random.Random, script: Script) -> Asked:
 
 
 def _times(rng: random.Random, steps: int) -> tuple[float, ...]:
-    """Whole seconds from 0; in half of the streams with jumps."""
+    """Whole seconds from 0; in most streams with jumps."""
     times, now, reach = [], 0, rng.choice(JUMPS)
     for _ in range(steps):
         times.append(float(now))
