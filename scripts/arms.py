@@ -9,7 +9,7 @@
 
 The budget is the number of pictures seen. A step shows world.streams x world.steps of them; with reconstruction, from
 the share world.wait of the steps on, streams told in a wrong order show world.reconstruction as many again. So the arms
-without it get that many more steps: of the shipped recipe, 6,400 x (1 + 0.25 x 0.6) = 7,360.
+without it get that many more steps: of the shipped recipe, 6,000 x (1 + 0.25 x 0.6) = 6,900.
 
 Each arm has a card of its own; where there are fewer, arms wait for one, or share it with --per-card, best with CUDA's
 MPS running (`nvidia-cuda-mps-control -d`). An arm that was cut off goes on where it was.
