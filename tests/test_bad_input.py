@@ -125,7 +125,9 @@ def test_decoding_settings(wrong: dict[str, Any], word: str) -> None:
 
 
 NAMES = """sliding WEAVETIME window:3 full:2 blind:1 recent:0 recent:-2 recent:x recent:1.5 uniform:0 rekv:0 rekv:many
-    weavetime:0 frames: frames frames:a frames:nan frames:inf frames:1,-inf frames:1;2"""
+    weavetime:0 frames: frames frames:a frames:nan frames:inf frames:1,-inf frames:1;2 weavetime) weavetime(k=8
+    weavetime:k=x weavetime:k=8.5 weavetime:k=true weavetime:vote=3 weavetime:8,k=3 weavetime:k= weavetime:=3
+    weavetime:k=0 weavetime:k=8,k=9 weavetime:**{}= weavetime:k=8)(3 weavetime:k=print() frames:times=3 window:a=1"""
 
 
 @pytest.mark.parametrize("name", ["", " window", *NAMES.split()])
@@ -139,6 +141,13 @@ def test_mode_names(name: str) -> None:
 def test_an_unknown_mode_is_told_the_known_ones() -> None:
     with refused(wt.ModeError, "sliding", "weavetime", "rekv", "recent:N", "blind"):
         wt.parse_mode("sliding")
+
+
+def test_a_setting_that_a_mode_has_not_is_told_what_it_has() -> None:
+    with refused(wt.ModeError, "weavetime has no setting candidates", "k, delta, coarse"):
+        wt.parse_mode("weavetime:k=8,candidates=128")
+    with refused(wt.ModeError, "8.5 is no value for weavetime's k"):
+        wt.parse_mode("weavetime:k=8.5")
 
 
 @pytest.mark.parametrize(

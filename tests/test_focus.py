@@ -437,6 +437,10 @@ def test_a_name_is_short_for_a_value() -> None:
     for name, value in (
         ("weavetime", wt.WeaveTime()),
         ("weavetime:8", wt.WeaveTime(k=8)),
+        ("weavetime:k=8,coarse=128", wt.WeaveTime(k=8, coarse=128)),
+        ("weavetime: vote=true, cosine = True, delta=0, k=none", wt.WeaveTime(vote=True, cosine=True, delta=0)),
+        ("rekv:cosine=true", wt.ReKV(cosine=True)),
+        ("frames(times=(12.0, 40.0))", wt.Chosen((12.0, 40.0))),
         ("rekv", wt.ReKV()),
         ("rekv:32", wt.ReKV(k=32)),
         ("window", wt.Window()),

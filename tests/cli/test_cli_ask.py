@@ -22,13 +22,15 @@ SHORT = ("--max-tokens", 4)
 
 def test_json_is_the_answer_of_the_package(run: Run) -> None:
     asked = ("ask", DEMO, "Which came first?", "--option", "the cup", "--option", "the plate")
-    ran = run(*asked, "--at", 28, "--window", 8, "--mode", "weavetime", "--k", 6, "--delta", 0, *SHORT, "--json")
+    ran = run(
+        *asked, "--at", 28, "--window", 8, "--mode", "weavetime:coarse=2", "--k", 6, "--delta", 0, *SHORT, "--json"
+    )
     assert (ran.code, ran.err) == (0, "")
     found = json.loads(ran.out)
 
     stream = wt.load("mini").stream(window=8)
     stream.feed([f for f in wt.open_video(DEMO) if f.time <= 28])
-    mode, decoding = wt.WeaveTime(k=6, delta=0), wt.Decoding(max_tokens=4)
+    mode, decoding = wt.WeaveTime(k=6, delta=0, coarse=2), wt.Decoding(max_tokens=4)
     options = ["the cup", "the plate"]
     answer = stream.ask("Which came first?", options=options, at=28, mode=mode, decoding=decoding)
     expected = json.loads(json.dumps(answer.to_dict()))
@@ -38,7 +40,7 @@ def test_json_is_the_answer_of_the_package(run: Run) -> None:
     assert found["evidence"]["blocks"] == expected["evidence"]["blocks"]
     assert found["gate"] == pytest.approx(expected["gate"], rel=1e-4)
     assert found["recalled"] is True
-    assert found["settings"]["k"] == 6
+    assert (found["settings"]["k"], found["settings"]["coarse"]) == (6, 2)
 
 
 def test_json_says_what_it_stands_on(call: Run, clip: Path) -> None:

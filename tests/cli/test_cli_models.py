@@ -85,9 +85,12 @@ def test_a_model_of_few_positions_is_asked_about_fewer_blocks(call: Call, clip: 
     assert found["stream"]["window"] == 24  # seven eighths of 500, less the sink, at 17 tokens a block, less the step
     assert found["recalled"]
     assert len(found["evidence"]["blocks"][0]) == 24
-    wide = call(*asked, "--k", "40")
-    assert (wide.code, wide.out) == (1, "")
-    assert "at most 28 blocks fit" in wide.err
+    voted = json.loads(call(*asked, "--mode", "weavetime:vote=true").out)
+    assert len(voted["evidence"]["blocks"][0]) == 24
+    for name in (("--k", "40"), ("--mode", "weavetime:40"), ("--mode", "weavetime:vote=true,k=40")):
+        wide = call(*asked, *name)
+        assert (wide.code, wide.out) == (1, "")
+        assert "at most 28 blocks fit" in wide.err
     wide = call(*asked, "--window", "40")
     assert wide.code == 1
     assert "at most 28 blocks do" in wide.err

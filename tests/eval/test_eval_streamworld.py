@@ -144,6 +144,9 @@ def test_modes_are_called_by_what_is_unusual() -> None:
     assert label(wt.WeaveTime()) == "weavetime"
     assert label(wt.WeaveTime(delta=0, coarse=1)) == "weavetime(delta=0,coarse=1)"
     assert label(wt.Chosen((1, 2))) == "frames(times=(1.0, 2.0))"
+    assert label("weavetime:coarse=128, k=8") == "weavetime(k=8,coarse=128)" == label("weavetime(k=8,coarse=128)")
+    for mode in (wt.WeaveTime(delta=0.25, vote=True), wt.ReKV(k=3, cosine=True), wt.Chosen((1, 2)), wt.Window()):
+        assert wt.parse_mode(label(mode)) == mode
 
 
 def test_the_head_tells_models_and_settings_apart(engine: wt.Engine) -> None:
@@ -193,6 +196,19 @@ def test_a_killed_run_goes_on_and_ends_in_one_figure(tmp_path: Path, call: Calla
     assert (code, said) == (1, "")
     assert len(complaint.splitlines()) == 1
     assert "holds rows of another run (modes" in complaint
+
+
+def test_a_mode_is_asked_with_the_settings_in_its_name(
+    tmp_path: Path, call: Callable[..., tuple[int, str, str]]
+) -> None:
+    out, name = tmp_path / "rows.jsonl", "weavetime(k=3,coarse=1)"
+    asked = ("--mode", "weavetime:coarse=1,k=3", "--mode", name, "--mode", "weavetime:3", "--delta", 0, "--out", out)
+    code, _, complaint = call(*FIXED, *asked)
+    assert (code, complaint) == (0, "")
+    head, *rows = map(json.loads, out.read_text().splitlines())
+    assert len(rows) == 24
+    found = {mode: (own["k"], own["coarse"], own["delta"]) for mode, own in head["modes"].items()}
+    assert found == {"weavetime(k=3,delta=0.0,coarse=1)": (3, 1, 0), "weavetime(k=3,delta=0.0)": (3, 3, 0)}
 
 
 @pytest.mark.parametrize(

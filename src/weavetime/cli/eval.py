@@ -77,7 +77,8 @@ Modes = Annotated[
         "--mode",
         metavar="NAME",
         help="weavetime, rekv, window, recent:N, uniform:N, full, blind, last:N (a fresh stream of the newest N "
-        "frames) or oracle. May be said several times: videos are encoded once.",
+        "frames) or oracle; with settings as in weavetime:k=8,coarse=128. May be said several times: videos are "
+        "encoded once.",
     ),
 ]
 Variants = Annotated[
@@ -185,10 +186,10 @@ def variants(said: list[str] | None) -> dict[str, Any]:
 
 def modes_of(names: list[str], k: int | None, delta: float | None) -> tuple[str | Mode, ...]:
     """Modes with what --k and --delta say; they are about the modes that have them, and at least one must."""
-    from ..eval.asking import ORACLE, last_frames
+    from ..eval.asking import ORACLE, label, last_frames
     from ..focus import parse_mode
 
-    unique = list(dict.fromkeys(names))
+    unique = list({label(name): name for name in names}.values())
     if k is None and delta is None:
         return tuple(unique)
     found: list[str | Mode] = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -89,7 +90,8 @@ ModeName = Annotated[
     str,
     typer.Option(
         metavar="NAME",
-        help="weavetime, rekv, window, recent:N, uniform:N, full, frames:SECONDS,… or blind.",
+        help="weavetime, rekv, window, recent:N, uniform:N, full, frames:SECONDS,… or blind; with settings as in "
+        "weavetime:k=8,coarse=128.",
         rich_help_panel=_ANSWER,
     ),
 ]
@@ -163,7 +165,8 @@ def mode_value(name: str, k: int | None, delta: float | None) -> Mode:
 
 def fitted(mode: Mode, name: str, k: int | None, engine: Engine) -> Mode:
     """The mode with no more blocks than the model's positions hold; what --k, its name or the model says stays."""
-    most, said = engine.backbone.default_window, k is not None or ":" in name or engine.record.k is not None
+    most, named = engine.backbone.default_window, re.search(r":\d|\bk=", name) is not None
+    said = k is not None or named or engine.record.k is not None
     if said or getattr(mode.of(engine.record), "k", 0) <= most:
         return mode
     return replace(mode, k=most)  # type: ignore[type-var]

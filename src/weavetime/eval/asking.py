@@ -53,7 +53,9 @@ def last_frames(mode: str | Mode) -> int:
 
 
 def label(mode: str | Mode) -> str:
-    """How rows call a mode: a name as it was said, a value by its settings that are not the defaults."""
+    """How rows call a mode: a name as it was said, a value, or settings, by those that are not the defaults."""
+    if isinstance(mode, str) and "=" in mode:
+        mode = parse_mode(mode)
     if isinstance(mode, str):
         return f"{LAST}:{n}" if (n := last_frames(mode)) else mode
     said = {f.name: getattr(mode, f.name) for f in fields(mode)}  # type: ignore[arg-type]

@@ -73,7 +73,7 @@ def _mode(name: str, settings: Mapping[str, Any]) -> str | Mode:
     """A mode from what rows call it and what the head says of it: what the model then said of it is among that."""
     if not settings:
         return name
-    kind = parse_mode(name.partition("(")[0])
+    kind = parse_mode(name)
     values = {k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()}
     found: Mode = replace(kind, **values)  # type: ignore[type-var]
     return found
