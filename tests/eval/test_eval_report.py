@@ -252,7 +252,7 @@ def test_without_the_windows_answers_it_says_how_to_get_the_curve() -> None:
 def test_every_threshold_is_what_a_run_at_it_gives() -> None:
     torch.set_num_threads(1)
     world = load("streamworld", limit=12, per_stream=12, steps=24)
-    names = tuple(wt.WeaveTime(k=8, delta=d) for d in (0, 0.3, 0.6))
+    names = tuple(wt.WeaveTime(k=8, delta=d) for d in (0, 0.2, 0.4))
     with wt.load("mini") as engine:
         config = engine.stream(window=4).config
         run = Run(world, Path(), world.examples("."), config, (*names, "window"))
@@ -262,7 +262,7 @@ def test_every_threshold_is_what_a_run_at_it_gives() -> None:
         found[each.mode][each.id] = each
     always, some, real, window = found.values()
     for start in (always, some):
-        joined = at_delta(start, window, 0.6)
+        joined = at_delta(start, window, 0.4)
         assert 0 < sum(r.recalled for r in joined.values()) < len(joined)
         assert {k: (r.response, r.recalled, r.read) for k, r in joined.items()} == {
             k: (r.response, r.recalled, r.read) for k, r in real.items()
