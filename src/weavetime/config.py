@@ -123,8 +123,12 @@ class Record:
         return record
 
     def over(self, other: Record) -> Record:
-        """This record with all that another one says in its place: an adapter's over its base's."""
-        return replace(self, **{k: v for k, v in asdict(other).items() if v is not None})
+        """This record with all that another one says in its place: an adapter's over its base's.
+
+        coarse goes with the k it was chosen for: a k without one takes it away.
+        """
+        mine = self if other.k is None else replace(self, coarse=None)
+        return replace(mine, **{k: v for k, v in asdict(other).items() if v is not None})
 
     def write(self, folder: Path) -> None:
         """Write the record beside the weights in `folder`."""
