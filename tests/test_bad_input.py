@@ -127,7 +127,10 @@ def test_decoding_settings(wrong: dict[str, Any], word: str) -> None:
 NAMES = """sliding WEAVETIME window:3 full:2 blind:1 recent:0 recent:-2 recent:x recent:1.5 uniform:0 rekv:0 rekv:many
     weavetime:0 frames: frames frames:a frames:nan frames:inf frames:1,-inf frames:1;2 weavetime) weavetime(k=8
     weavetime:k=x weavetime:k=8.5 weavetime:k=true weavetime:vote=3 weavetime:8,k=3 weavetime:k= weavetime:=3
-    weavetime:k=0 weavetime:k=8,k=9 weavetime:**{}= weavetime:k=8)(3 weavetime:k=print() frames:times=3 window:a=1"""
+    weavetime:k=0 weavetime:k=8,k=9 weavetime:**{}= weavetime:k=8)(3 weavetime:k=print() window:a=1
+    weavetime(coarse=3)(k=9) weavetime:8)(k=9 weavetime:junk)(k=9 weavetime:coarse=3).x(k=9 weavetime:k=8is
+    weavetime:k=8;delta=0 weavetime:k=8#,coarse=3 weavetime:k==8 weavetime:k=8,,coarse=3 weavetime:vote=yes
+    weavetime:delta=nan"""
 
 
 @pytest.mark.parametrize("name", ["", " window", *NAMES.split()])
@@ -144,10 +147,12 @@ def test_an_unknown_mode_is_told_the_known_ones() -> None:
 
 
 def test_a_setting_that_a_mode_has_not_is_told_what_it_has() -> None:
-    with refused(wt.ModeError, "weavetime has no setting candidates", "k, delta, coarse"):
+    with refused(wt.ModeError, "mode weavetime has no setting candidates", "k, delta, coarse"):
         wt.parse_mode("weavetime:k=8,candidates=128")
-    with refused(wt.ModeError, "8.5 is no value for weavetime's k"):
+    with refused(wt.ModeError, "'8.5' is no value for k of mode weavetime"):
         wt.parse_mode("weavetime:k=8.5")
+    with refused(wt.ModeError, "is no value for k"):
+        wt.parse_mode(f"weavetime:k={'-' * 3000}1")
 
 
 @pytest.mark.parametrize(

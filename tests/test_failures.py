@@ -134,6 +134,7 @@ def test_an_adapters_record_stands_over_its_bases() -> None:
     assert base.over(Record(time_prompts=True, window=144)) == found
     coarse = Record(k=8, coarse=128)
     assert coarse.over(Record(delta=0.3)) == Record(k=8, coarse=128, delta=0.3)
+    assert coarse.over(Record(k=8)) == coarse
     assert coarse.over(Record(k=64)) == Record(k=64)  # 64 times 128 candidates, nobody chose
     assert coarse.over(Record(k=64, coarse=3)) == Record(k=64, coarse=3)
 

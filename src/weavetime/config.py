@@ -125,9 +125,9 @@ class Record:
     def over(self, other: Record) -> Record:
         """This record with all that another one says in its place: an adapter's over its base's.
 
-        coarse goes with the k it was chosen for: a k without one takes it away.
+        coarse goes with the k it was chosen for: another k without one takes it away.
         """
-        mine = self if other.k is None else replace(self, coarse=None)
+        mine = self if other.k in (None, self.k) else replace(self, coarse=None)
         return replace(mine, **{k: v for k, v in asdict(other).items() if v is not None})
 
     def write(self, folder: Path) -> None:

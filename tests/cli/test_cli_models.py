@@ -87,7 +87,7 @@ def test_a_model_of_few_positions_is_asked_about_fewer_blocks(call: Call, clip: 
     assert len(found["evidence"]["blocks"][0]) == 24
     voted = json.loads(call(*asked, "--mode", "weavetime:vote=true").out)
     assert len(voted["evidence"]["blocks"][0]) == 24
-    for name in (("--k", "40"), ("--mode", "weavetime:40"), ("--mode", "weavetime:vote=true,k=40")):
+    for name in (("--k", "40"), ("--mode", "weavetime:40"), ("--mode", "weavetime(vote=true,k = 40)")):
         wide = call(*asked, *name)
         assert (wide.code, wide.out) == (1, "")
         assert "at most 28 blocks fit" in wide.err

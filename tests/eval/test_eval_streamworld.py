@@ -209,6 +209,12 @@ def test_a_mode_is_asked_with_the_settings_in_its_name(
     assert len(rows) == 24
     found = {mode: (own["k"], own["coarse"], own["delta"]) for mode, own in head["modes"].items()}
     assert found == {"weavetime(k=3,delta=0.0,coarse=1)": (3, 1, 0), "weavetime(k=3,delta=0.0)": (3, 3, 0)}
+    said = "weavetime:coarse=1, delta=0, k=3"
+    code, shown, _ = call("compare", out, "--mode", said, "--other", "weavetime(k=3,delta=0.0)")
+    assert (code, shown.splitlines()[0]) == (0, f"A: {next(iter(found))} of {out}")
+    code, shown, _ = call("inspect", out, "--id", rows[0]["id"], "--mode", said)
+    assert code == 0
+    assert f"mode          {next(iter(found))}" in shown
 
 
 @pytest.mark.parametrize(

@@ -294,6 +294,6 @@ def test_arguments(plugin: Any) -> None:
     settings: Callable[..., Any] = plugin.Settings
     assert settings(window="none").stream() == {"fps": 1.0, "batch": 16, "window": None}
     assert settings(fps=2).stream() == {"fps": 2.0, "batch": 16}
-    assert settings(k=4, delta=0).asked() == wt.WeaveTime(k=4, delta=0)
+    assert settings(k=4, delta=0, coarse=9).asked() == wt.WeaveTime(k=4, delta=0, coarse=9)
     with pytest.raises(NotImplementedError, match="generate_until"):
         plugin.WeaveTime().loglikelihood([])

@@ -186,10 +186,13 @@ def variants(said: list[str] | None) -> dict[str, Any]:
 
 def modes_of(names: list[str], k: int | None, delta: float | None) -> tuple[str | Mode, ...]:
     """Modes with what --k and --delta say; they are about the modes that have them, and at least one must."""
-    from ..eval.asking import ORACLE, label, last_frames
+    from ..eval.asking import ORACLE, last_frames
     from ..focus import parse_mode
 
-    unique = list({label(name): name for name in names}.values())
+    alike: dict[str | Mode, str] = {}
+    for name in names:
+        alike.setdefault(name if name == ORACLE or last_frames(name) else parse_mode(name), name)
+    unique = list(alike.values())
     if k is None and delta is None:
         return tuple(unique)
     found: list[str | Mode] = []

@@ -165,7 +165,7 @@ def mode_value(name: str, k: int | None, delta: float | None) -> Mode:
 
 def fitted(mode: Mode, name: str, k: int | None, engine: Engine) -> Mode:
     """The mode with no more blocks than the model's positions hold; what --k, its name or the model says stays."""
-    most, named = engine.backbone.default_window, re.search(r":\d|\bk=", name) is not None
+    most, named = engine.backbone.default_window, re.search(r"[:(,]\s*(k\s*=\s*)?\+?\d", name) is not None
     said = k is not None or named or engine.record.k is not None
     if said or getattr(mode.of(engine.record), "k", 0) <= most:
         return mode

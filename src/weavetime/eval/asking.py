@@ -8,7 +8,8 @@ they attended to.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Container, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
@@ -54,7 +55,7 @@ def last_frames(mode: str | Mode) -> int:
 
 def label(mode: str | Mode) -> str:
     """How rows call a mode: a name as it was said, a value, or settings, by those that are not the defaults."""
-    if isinstance(mode, str) and "=" in mode:
+    if isinstance(mode, str) and re.search("[=(]", mode):
         mode = parse_mode(mode)
     if isinstance(mode, str):
         return f"{LAST}:{n}" if (n := last_frames(mode)) else mode
@@ -62,6 +63,11 @@ def label(mode: str | Mode) -> str:
     usual = {f.name: f.default for f in fields(mode)}  # type: ignore[arg-type]
     other = ",".join(f"{k}={v}" for k, v in said.items() if v != usual[k])
     return f"{mode.name}({other})" if other else mode.name
+
+
+def called(mode: str, names: Container[str]) -> str:
+    """What rows call a mode that is said in another way; as it was said, where rows know that."""
+    return mode if mode in names else label(mode)
 
 
 Read = tuple[tuple[Span, ...], ...]

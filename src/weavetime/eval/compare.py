@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import DataError
+from .asking import called
 from .intervals import difference
 from .report.results import Results
 from .row import Row
@@ -88,6 +89,7 @@ def pick(found: Results, mode: str | None, otherwise: str | None = None) -> str:
     """A mode of a file: the named one, else another, else its first. Raises DataError where it has no such mode."""
     if mode is None:
         return otherwise if otherwise is not None and otherwise in found.modes else next(iter(found.modes))
+    mode = called(mode, found.modes)
     if mode not in found.modes:
         raise DataError(f"{found.path} has no mode {mode}: there are {', '.join(found.modes)}")
     return mode

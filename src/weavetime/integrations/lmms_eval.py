@@ -37,8 +37,8 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What stands in --model_args. k, delta: of the mode. window: blocks, or `none`. max_frames: most frames of one
-    video, spread over it; None for as many as fps gives. prefix: what every answer is made to begin with, as in
+    """What stands in --model_args. k, delta, coarse: of the mode. window: blocks, or `none`. max_frames: most frames of
+    one video, spread over it; None for as many as fps gives. prefix: what every answer is made to begin with, as in
     `Best option: (`; it is no part of the answer. batch: frames encoded per call. batch_size: questions about
     one moment answered at once. The others are as in `weavetime.load`.
     """
@@ -53,6 +53,7 @@ class Settings:
     mode: str = "weavetime"
     k: int | None = None
     delta: float | None = None
+    coarse: int | None = None
     window: int | str | None = None
     fps: float = STREAM.fps
     max_frames: int | None = None
@@ -78,7 +79,7 @@ class Settings:
     def asked(self) -> Mode:
         """The mode with its own settings."""
         mode = parse_mode(self.mode)
-        said = {name: value for name, value in (("k", self.k), ("delta", self.delta)) if value is not None}
+        said = {name: value for name in ("k", "delta", "coarse") if (value := getattr(self, name)) is not None}
         if missing := said.keys() - {f.name for f in fields(mode)}:  # type: ignore[arg-type]
             raise ModeError(f"mode {self.mode} has no {' and no '.join(sorted(missing))}")
         return replace(mode, **said)  # type: ignore[type-var]

@@ -20,9 +20,9 @@ class WorldSettings:
     only its letter is to be found. lookup: share of lookups after it, falling from twice as many to none. now: share of
     the others about the present. choice: share of them in multiple choice. again: share of questions about the past
     that are asked as the engine asks, over the newest blocks and again over those that each layer chooses by the scores
-    of that first look, where streams are whole. early: share of those about the past that are asked there within the
-    first window; the others come rather late. present: share of the others about the past over the newest blocks
-    alone. lacking: share of the rest whose view lacks a part of the evidence. blocks: most of a view.
+    of that first look, where streams are whole. early: share of those about the past whose moment is drawn there from
+    the first window; that of the others comes rather late. present: share of the others about the past over the newest
+    blocks alone. lacking: share of the rest whose view lacks a part of the evidence. blocks: most of a view.
     reconstruction: pictures of streams told in a wrong order, of `told` steps in `clips` clips, to one picture of the
     others, from the share `wait` of the training on. cut: until the share `whole` of the training a batch has `cut`
     times as many streams, each of as many times fewer steps and questions. size: pixels.

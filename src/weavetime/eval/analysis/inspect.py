@@ -17,7 +17,7 @@ from ...config import StreamConfig
 from ...errors import DataError
 from ...focus import Mode, parse_mode
 from ...types import Answer, Frame
-from ..asking import ORACLE, Asker, Read, last_frames
+from ..asking import ORACLE, Asker, Read, called, last_frames
 from ..base import Benchmark, Example
 from ..registry import load
 from ..row import Row
@@ -42,9 +42,11 @@ def row_of(rows: Sequence[Row], name: str, mode: str | None = None) -> Row:
         raise DataError(f"no row is of the question {name}: the file holds {_some({row.id: None for row in rows})}")
     if mode is None and len(mine) > 1:
         raise DataError(f"{name} was asked in several modes: say --mode with one of {'; '.join(mine)}")
-    if mode is not None and mode not in mine:
+    if mode is None:
+        return next(iter(mine.values()))
+    if (mode := called(mode, mine)) not in mine:
         raise DataError(f"{name} was not asked in the mode {mode!r}: there are {'; '.join(mine)}")
-    return next(iter(mine.values())) if mode is None else mine[mode]
+    return mine[mode]
 
 
 def _some(names: Mapping[str, None], most: int = 5) -> str:
