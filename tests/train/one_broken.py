@@ -9,6 +9,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
 import texts
+from accelerate import PartialState
 
 from weavetime.errors import NumericsError
 from weavetime.train.run import train
@@ -34,3 +35,4 @@ try:
     train(recipe, say=str)
 except NumericsError as e:
     print(f"process {os.environ['RANK']}: {e}", flush=True)
+PartialState().destroy_process_group()  # its threads, left running, can abort the interpreter as it ends

@@ -97,11 +97,16 @@ def _dry_run(recipe: Recipe) -> None:
 def _train(recipe: Recipe, *, resume: bool) -> None:
     from accelerate import PartialState
 
+    from ..errors import NumericsError
     from ..train.run import train as carry_out
 
     _quiet()
     console = Console(stderr=True, highlight=False)
-    carry_out(recipe, resume=resume, say=lambda text: console.print(f"[dim]{text}", soft_wrap=True))
+    try:
+        carry_out(recipe, resume=resume, say=lambda text: console.print(f"[dim]{text}", soft_wrap=True))
+    except NumericsError:  # all processes stop together
+        PartialState().destroy_process_group()
+        raise
     PartialState().destroy_process_group()  # its threads, left running, can abort the interpreter as it ends
     print(Path(recipe.output))
 
