@@ -41,7 +41,7 @@ class Made(Benchmark):
             yield Example(**{**said, "options": (), "gold": "x", **spans, "evidence": evidence})
 
     def prompt(self, example: Example) -> str:
-        return f"{example.question} Say one word."
+        return f"{example.question} One word, please."
 
     def grade(self, example: Example, response: Any) -> Grade:
         return Grade(float(bool(response)), response is not None, task=example.task, parsed=response)
@@ -123,7 +123,7 @@ def rows(engine: wt.Engine, root: Path) -> list[Row]:
 
 def test_a_row_for_every_question_in_every_mode(rows: list[Row]) -> None:
     assert sorted(row.key for row in rows) == sorted((x["id"], m) for x in LINES for m in MODES)
-    assert all(row.response is not None and not row.problem for row in rows)
+    assert all(row.response and not row.problem for row in rows)
     order = list(dict.fromkeys(row.id for row in rows))
     assert order == ["early", "late", "together", "middle", "whole"]  # in the order of the moments, stream by stream
 

@@ -192,18 +192,14 @@ def modes_of(names: list[str], k: int | None, delta: float | None) -> tuple[str 
     alike: dict[str | Mode, str] = {}
     for name in names:
         alike.setdefault(name if name == ORACLE or last_frames(name) else parse_mode(name), name)
-    unique = list(alike.values())
-    if k is None and delta is None:
-        return tuple(unique)
-    found: list[str | Mode] = []
-    for name in unique:
-        own = {} if name == ORACLE or last_frames(name) else vars(parse_mode(name))
-        mine = k if "k" in own else None, delta if "delta" in own else None
-        found.append(name if mine == (None, None) else opt.mode_value(name, *mine))
-    for key, value in (("k", k), ("delta", delta)):
-        if value is not None and not any(hasattr(mode, key) for mode in found):
-            raise ModeError(f"mode {', '.join(unique)} has no {key}: leave out --{key}")
-    return tuple(found)
+    said = {key: value for key, value in (("k", k), ("delta", delta)) if value is not None}
+    own = {mode: {} if isinstance(mode, str) else said.keys() & vars(mode).keys() for mode in alike}
+    if missing := [key for key in said if not any(key in keys for keys in own.values())]:
+        raise ModeError(f"mode {', '.join(alike.values())} has no {missing[0]}: leave out --{missing[0]}")
+    return tuple(
+        replace(mode, **{key: said[key] for key in keys}) if keys else alike[mode]  # type: ignore[type-var]
+        for mode, keys in own.items()
+    )
 
 
 def measured(

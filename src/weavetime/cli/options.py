@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -165,8 +164,10 @@ def mode_value(name: str, k: int | None, delta: float | None) -> Mode:
 
 def fitted(mode: Mode, name: str, k: int | None, engine: Engine) -> Mode:
     """The mode with no more blocks than the model's positions hold; what --k, its name or the model says stays."""
-    most, named = engine.backbone.default_window, re.search(r"[:(,]\s*(k\s*=\s*)?\+?\d", name) is not None
-    said = k is not None or named or engine.record.k is not None
+    from ..focus.names import read_name
+
+    most = engine.backbone.default_window
+    said = any(n is not None for n in (k, read_name(name)[1].get("k"), engine.record.k))
     if said or getattr(mode.of(engine.record), "k", 0) <= most:
         return mode
     return replace(mode, k=most)  # type: ignore[type-var]

@@ -55,10 +55,9 @@ def last_frames(mode: str | Mode) -> int:
 
 def label(mode: str | Mode) -> str:
     """How rows call a mode: a name as it was said, a value, or settings, by those that are not the defaults."""
-    if isinstance(mode, str) and re.search("[=(]", mode):
-        mode = parse_mode(mode)
-    if isinstance(mode, str):
+    if isinstance(mode, str) and not re.search("[=(]", mode):
         return f"{LAST}:{n}" if (n := last_frames(mode)) else mode
+    mode = parse_mode(mode)
     said = {f.name: getattr(mode, f.name) for f in fields(mode)}  # type: ignore[arg-type]
     usual = {f.name: f.default for f in fields(mode)}  # type: ignore[arg-type]
     other = ",".join(f"{k}={v}" for k, v in said.items() if v != usual[k])

@@ -37,18 +37,25 @@ def parse_mode(mode: str | Mode) -> Mode:
         return mode
     if not isinstance(mode, str):
         raise ModeError(f"a mode is a name or a value such as WeaveTime(), got {mode!r}")
+    kind, said = read_name(mode)
+    return kind(**said)
+
+
+def read_name(mode: str) -> tuple[type[Mode], dict[str, Any]]:
+    """The kind of mode that a name is of, and the settings that it says. Raises ModeError."""
     found = NAME.fullmatch(mode)
     name = found[1] if found else None
     if not found or name not in MODES:
         raise ModeError(f"unknown mode {mode!r}: use one of {', '.join(MODES)} (recent:N, uniform:N, frames:SECONDS,…)")
-    setting = found[2] or found[3] or ""
+    kind, setting = MODES[name], found[2] or found[3] or ""
     try:
         if "=" in setting:
-            return MODES[name](**dict(_settings(MODES[name], setting)))
-        if name == "frames":
-            return Chosen(_seconds(setting))
-        return MODES[name](int(setting)) if setting else MODES[name]()  # type: ignore[call-arg]
-    except (TypeError, ValueError) as e:
+            return kind, dict(_settings(kind, setting))
+        if kind is Chosen:
+            return kind, {"times": _seconds(setting)}
+        first = [f.name for f in fields(kind)][:1]  # type: ignore[arg-type]
+        return kind, dict(zip(first, [int(setting)], strict=True)) if setting else {}
+    except ValueError as e:
         raise ModeError(f"mode {mode!r}: {setting!r} is not a setting of {name}") from e
 
 
