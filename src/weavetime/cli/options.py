@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ..config import Decoding, StreamConfig
-from ..errors import ModeError, QuestionError
+from ..errors import QuestionError
 
 if TYPE_CHECKING:
     from ..focus import Mode
@@ -155,11 +155,7 @@ def mode_value(name: str, k: int | None, delta: float | None) -> Mode:
     """The mode with what --k and --delta say of it."""
     from ..focus import parse_mode
 
-    mode = parse_mode(name)
-    said = {key: value for key, value in {"k": k, "delta": delta}.items() if value is not None}
-    if missing := [key for key in said if key not in {f.name for f in fields(mode)}]:  # type: ignore[arg-type]
-        raise ModeError(f"mode {name} has no {' and no '.join(missing)}: leave out --{' and --'.join(missing)}")
-    return replace(mode, **said)  # type: ignore[type-var]
+    return parse_mode(name).having(k=k, delta=delta)
 
 
 def fitted(mode: Mode, name: str, k: int | None, engine: Engine) -> Mode:
@@ -170,7 +166,7 @@ def fitted(mode: Mode, name: str, k: int | None, engine: Engine) -> Mode:
     said = any(n is not None for n in (k, read_name(name)[1].get("k"), engine.record.k))
     if said or getattr(mode.of(engine.record), "k", 0) <= most:
         return mode
-    return replace(mode, k=most)  # type: ignore[type-var]
+    return mode.having(k=most)
 
 
 def read_history(path: Path | None) -> tuple[tuple[str, str], ...]:

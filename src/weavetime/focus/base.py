@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import ClassVar, Protocol
+from dataclasses import fields, replace
+from typing import Any, ClassVar, Protocol, Self
 
 from torch import Tensor
 
 from ..config import Record
+from ..errors import ModeError
 from ..types import Choice
 
 
@@ -42,6 +44,13 @@ class Mode(ABC):
     def threshold(self) -> float | None:
         """What the gate is compared with; None where the mode has no gate."""
         return None
+
+    def having(self, **settings: Any) -> Self:
+        """The mode with these settings; None leaves one as it is. Raises ModeError where it has no such setting."""
+        said = {name: value for name, value in settings.items() if value is not None}
+        if missing := [name for name in said if name not in {f.name for f in fields(self)}]:  # type: ignore[arg-type]
+            raise ModeError(f"mode {self.name} has no {' and no '.join(missing)}: leave that out")
+        return replace(self, **said)  # type: ignore[type-var]
 
     def of(self, record: Record) -> Mode:
         """The mode with what a model says of itself in place of what the mode leaves open."""

@@ -22,7 +22,7 @@ from lmms_eval.api.model import lmms
 from tqdm import tqdm
 
 from ..config import Decoding, StreamConfig
-from ..errors import DataError, ModeError, ModelError, VideoError
+from ..errors import DataError, ModelError, VideoError
 from ..focus import Mode, parse_mode
 from ..loading import Engine, load
 from ..stream import Stream
@@ -78,11 +78,7 @@ class Settings:
 
     def asked(self) -> Mode:
         """The mode with its own settings."""
-        mode = parse_mode(self.mode)
-        said = {name: value for name in ("k", "delta", "coarse") if (value := getattr(self, name)) is not None}
-        if missing := said.keys() - {f.name for f in fields(mode)}:  # type: ignore[arg-type]
-            raise ModeError(f"mode {self.mode} has no {' and no '.join(sorted(missing))}")
-        return replace(mode, **said)  # type: ignore[type-var]
+        return parse_mode(self.mode).having(k=self.k, delta=self.delta, coarse=self.coarse)
 
     def stream(self) -> dict[str, Any]:
         """Settings of the streams; an unsaid window stays the model's own."""
