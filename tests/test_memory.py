@@ -170,6 +170,13 @@ def test_archive_of_a_thousand_blocks_holds_nothing_twice(segments: bool) -> Non
     assert exact_bytes <= stream.memory.tiers["archive"] <= 1.01 * exact_bytes
 
 
+def test_host_keeps_no_second_copy_of_what_is_recalled() -> None:
+    for cache, held in ((None, False), (0, False), (2, True)):
+        stream = shared("qwen2_vl", False).stream(window=2, cache=cache)
+        stream.feed(shown("qwen2_vl", 4))
+        assert (stream.memory.tiers["cache"] > 0) is held
+
+
 @torch.inference_mode()
 def test_window_keeps_what_was_written_while_its_buffer_turns_over() -> None:
     memory = shared("llava_onevision", False).stream(window=5, batch=4, cache=0).memory

@@ -20,7 +20,8 @@ class StreamConfig:
     """How a stream is read and remembered (docs/method.md §1).
 
     window: blocks a step attends to, and that stay on the device; None evicts nothing. fps: frames sampled per second.
-    batch: frames encoded per call. cache: recalled blocks kept on the device, per layer.
+    batch: frames encoded per call. cache: recalled blocks kept on the device, per layer; None: CACHE of
+    them, and none where the device is the host, which holds them anyway.
     index_pages: pages (256 blocks) of the coarse index kept on the device. visual_only: score a block by its visual
     tokens alone; off, as published, its time-prompt tokens count like the others.
 
@@ -31,13 +32,14 @@ class StreamConfig:
     window: int | None = 80
     fps: float = 1.0
     batch: int = 16
-    cache: int = 256
+    cache: int | None = None
     index_pages: int = 16
     visual_only: bool = False
     memory: str = "blocks"
     star_seed: int = 0
 
     MEMORIES: ClassVar[tuple[str, ...]] = ("blocks", "star", "star-fixed")
+    CACHE: ClassVar[int] = 256
 
 
 @dataclass(frozen=True, slots=True)

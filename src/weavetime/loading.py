@@ -64,9 +64,10 @@ def _check(config: StreamConfig) -> None:
         raise StreamError(f"a window holds at least 1 block, got {config.window} (None never evicts)")
     if not (config.fps > 0 and math.isfinite(config.fps)):
         raise StreamError(f"fps must be more than 0, got {config.fps}")
-    for name, least in (("batch", 1), ("cache", 0), ("index_pages", 0)):
-        if not (isinstance(getattr(config, name), int) and getattr(config, name) >= least):
-            raise StreamError(f"{name} must be a whole number from {least}, got {getattr(config, name)!r}")
+    cache = 0 if config.cache is None else config.cache
+    for name, value, least in (("batch", config.batch, 1), ("cache", cache, 0), ("index_pages", config.index_pages, 0)):
+        if not (isinstance(value, int) and value >= least):
+            raise StreamError(f"{name} must be a whole number from {least}, got {value!r}")
     if config.memory not in StreamConfig.MEMORIES:
         raise StreamError(f"memory is one of {', '.join(StreamConfig.MEMORIES)}, got {config.memory!r}")
     if not (isinstance(config.star_seed, int) and config.star_seed >= 0):

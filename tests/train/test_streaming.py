@@ -144,7 +144,7 @@ def test_scores_are_those_of_the_focus(time_prompts: bool) -> None:
         draft = runner.prefill(memory.view(choice(batch, row, question)), [prompt], 1, 0)
         for layer, queries in enumerate(draft.queries_of(0)):
             vectors = question_vectors(queries, runner.backbone.kv_heads)
-            keys = torch.stack([keys for _, group in memory.block_keys(layer, range(STEPS)) for keys in group])
+            keys = torch.stack([keys for piece in memory.block_keys(layer, range(STEPS)) for keys in piece])
             mean, fine = (scores[row, question] for scores in seen.plan.similarities[layer])
             for ours, want in ((fine, late_interaction(vectors, keys)), (mean, coarse(vectors.mean(0), keys.mean(1)))):
                 torch.testing.assert_close(ours, want, atol=1e-4 * float(want.abs().max()), rtol=0)

@@ -71,7 +71,14 @@ Window = Annotated[
     ),
 ]
 Batch = Annotated[int, typer.Option(help="Frames encoded per call.", rich_help_panel=_STREAM)]
-Cache = Annotated[int, typer.Option(help="Recalled blocks kept on the device, per layer.", rich_help_panel=_STREAM)]
+Cache = Annotated[
+    int | None,
+    typer.Option(
+        help=f"Recalled blocks kept on the device, per layer. Default: {STREAM.CACHE}, and none on a CPU.",
+        show_default=False,
+        rich_help_panel=_STREAM,
+    ),
+]
 Memory = Annotated[
     str,
     typer.Option(
@@ -136,7 +143,7 @@ class ModelChoice:
         return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "model"}
 
 
-def stream_settings(fps: float, window: str | None, batch: int, cache: int) -> dict[str, Any]:
+def stream_settings(fps: float, window: str | None, batch: int, cache: int | None) -> dict[str, Any]:
     """Settings for `engine.stream`; an unsaid window stays the engine's to choose."""
     found: dict[str, Any] = {"fps": fps, "batch": batch, "cache": cache}
     if window is None:

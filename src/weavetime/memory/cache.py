@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections import OrderedDict
 from collections.abc import Sequence
 
@@ -63,6 +64,12 @@ class BlockCache:
             kernels.fetch(addresses, whole)
             if whole is not out:
                 out[torch.tensor(misses).to(out.device, non_blocking=True)] = whole
+            return
+        if out.device.type == "cpu" and misses:  # a tensor for each block would cost more than its copy
+            where = self.archive.addresses(layer, [blocks[row] for row in misses], self.part)
+            first, size = out.data_ptr(), out[0].nbytes
+            for row, address in zip(misses, where, strict=True):
+                ctypes.memmove(first + row * size, address, size)
             return
         for row in misses:
             out[row].copy_(self.archive.part(layer, blocks[row], self.part), non_blocking=True)

@@ -37,8 +37,11 @@ class Memory:
         self.window = Window(cells, self.table, config.window, config.batch)
         self.archive = Archive(cells, self.table, config.batch)
         self.means = Index(cells, config.index_pages)
-        self.key_cache = BlockCache(self.archive, cells, 0, config.cache)
-        self.value_cache = BlockCache(self.archive, cells, 1, config.cache // 2)
+        slots = config.cache
+        if slots is None:
+            slots = 0 if all(device.type == "cpu" for device in cells.devices) else config.CACHE
+        self.key_cache = BlockCache(self.archive, cells, 0, slots)
+        self.value_cache = BlockCache(self.archive, cells, 1, slots // 2)
         self.sink_rotated = tuple(self._rotate_sink(k) for k in sink.keys)
 
     def _rotate_sink(self, keys: Tensor) -> Tensor:
@@ -214,18 +217,19 @@ class Memory:
         layouts = [self.table.layouts[b] for b in blocks]
         return [(list(blocks[a:b]), layouts[a]) for a, b in runs(layouts, 0)]
 
-    def block_keys(self, layer: int, blocks: Sequence[int]) -> list[tuple[list[int], Tensor]]:
-        """Un-rotated keys for late interaction, by stretches of one layout: (blocks, keys (blocks, tokens, width))."""
-        visual = self.config.visual_only
+    def block_keys(self, layer: int, blocks: Sequence[int]) -> list[Tensor]:
+        """Un-rotated keys for late interaction, in pieces that follow one another: (blocks, tokens, width) each."""
         found = []
         for group, layout in self._groups(blocks):
             old = [b for b in group if b < self.archive.stop]
             parts = [self.key_cache.get(layer, old, layout)] if old else []
-            for first, stop in _stretches(group[len(old) :]):
-                keys = self.window.read(layer, first, stop)[0][0].unflatten(1, (stop - first, -1))
-                parts.append(keys.transpose(0, 1))
-            keys = torch.cat(parts)[:, :, layout.visual if visual else slice(None)]
-            found.append((group, keys.transpose(1, 2).flatten(2)))
+            new = [
+                self.window.read(layer, *stretch)[0][0].unflatten(1, (stretch[1] - stretch[0], -1)).transpose(0, 1)
+                for stretch in _stretches(group[len(old) :])
+            ]
+            parts += [torch.cat(new)] if new else []
+            scored = layout.visual if self.config.visual_only else slice(None)
+            found += [keys[:, :, scored].transpose(1, 2).flatten(2) for keys in parts]
         return found
 
     def forget(self) -> None:

@@ -78,7 +78,7 @@ class Past:
     def fine(self, layer: int, question: Tensor, blocks: Sequence[int], *, cosine: bool = False) -> Tensor:
         """Late interaction of question vectors fp32 (tokens, width) with blocks, in their order: fp32 (blocks,)."""
         kept = [b for b in blocks if b < self._kept]
-        scores = [late_interaction(question, keys, cosine=cosine) for _, keys in self._memory.block_keys(layer, kept)]
+        scores = [late_interaction(question, keys, cosine=cosine) for keys in self._memory.block_keys(layer, kept)]
         found = torch.cat(scores) if scores else question.new_empty(0)
         if len(kept) == len(blocks):
             return found
