@@ -4,9 +4,9 @@
         [--per-card N]
     python scripts/ablation.py report FOLDER [--delta D]     # writes docs/ablation.md and its plots, prints a table
 
-`run` starts some processes for each CUDA card, as one answer of a small model leaves most of a card idle, or one on the
-CPU; with CUDA's MPS running (`nvidia-cuda-mps-control -d`) they share a card at once, not in turns. A run that was cut
-goes on where it was, on any number of cards. Every arm answers in the modes weavetime, rekv and
+`run` starts some processes for each CUDA card, as one answer of a small model leaves most of a card idle; with CUDA's
+MPS running (`nvidia-cuda-mps-control -d`) they share a card at once, not in turns. Without a card, one for each core.
+A run that was cut goes on where it was, on any number of either. Every arm answers in the modes weavetime, rekv and
 window; the last arm also in all the others. scripts/arms.py trains the arms.
 """
 
@@ -159,25 +159,26 @@ def card(device: str) -> str:
 
 
 def start(args: argparse.Namespace) -> int:
-    """Processes for each card, each with a share of the jobs; on the CPU, this one."""
+    """Processes for each card, else for each core, each with a share of the jobs."""
     arms = dict(arm.split("=", 1) for arm in args.arm)
     args.folder.mkdir(parents=True, exist_ok=True)
     cards = torch.cuda.device_count()
-    if args.share is not None or cards == 0:
-        args.share, args.device = args.share or "0/1", args.device or "cpu"
+    if args.share is not None:
+        args.device = args.device or "cpu"
         work(args, arms)
-    else:
-        own, of = [sys.executable, *sys.argv], cards * args.per_card
-        shared = [["--share", f"{i}/{of}", "--device", f"cuda:{i % cards}"] for i in range(of)]
-        children = [subprocess.Popen([*own, *share], env=os.environ | {"OMP_NUM_THREADS": "1"}) for share in shared]
-        codes = [child.wait() for child in children]
-        if any(codes):
-            return 1
-    if "--share" not in sys.argv:
-        said = {"command": shlex.join(["python", *sys.argv]), "date": time.strftime("%Y-%m-%d")}
-        versions = {"torch": torch.__version__, "weavetime": wt.__version__}
-        (args.folder / "run.json").write_text(json.dumps({**said, **versions, "cards": cards, "arms": list(arms)}))
-        print(by_length(load(args.folder)))
+        return 0
+    own = [sys.executable, *sys.argv]
+    cpus = ["cpu"] * torch.get_num_threads()
+    places = [f"cuda:{i % cards}" for i in range(cards * args.per_card)] or cpus
+    shared = [["--share", f"{i}/{len(places)}", "--device", place] for i, place in enumerate(places)]
+    children = [subprocess.Popen([*own, *share], env=os.environ | {"OMP_NUM_THREADS": "1"}) for share in shared]
+    codes = [child.wait() for child in children]
+    if any(codes):
+        return 1
+    said = {"command": shlex.join(["python", *sys.argv]), "date": time.strftime("%Y-%m-%d")}
+    versions = {"torch": torch.__version__, "weavetime": wt.__version__}
+    (args.folder / "run.json").write_text(json.dumps({**said, **versions, "cards": cards, "arms": list(arms)}))
+    print(by_length(load(args.folder)))
     return 0
 
 

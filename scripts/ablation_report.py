@@ -228,6 +228,7 @@ def report(folder: Path, docs: Path, delta: float | None = None) -> str:
     arms, said = load(folder, delta), json.loads((folder / "run.json").read_text())
     said["report"] = "python scripts/ablation.py report FOLDER" + (f" --delta {delta:g}" if delta is not None else "")
     subject = list(arms)[-1]
+    docs.mkdir(parents=True, exist_ok=True)
     jobs = arms[subject]
     lengthening = main_jobs(jobs)
     shortest, longest = lengthening[0], lengthening[-1]
