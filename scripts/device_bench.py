@@ -12,6 +12,7 @@ from weavetime.bench import Setting, bench
 
 def main() -> None:
     out = Path(sys.argv[1])
+    out.mkdir(parents=True, exist_ok=True)
     kinds = {f.name: type(f.default) for f in fields(Setting)}
     for word in sys.argv[2:]:
         shape, *more = word.split(",")
