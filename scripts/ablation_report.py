@@ -50,9 +50,10 @@ class Measured:
 def load(folder: Path, delta: float | None = None) -> dict[str, dict[str, Measured]]:
     """All rows of a folder, by arm and job. delta: weavetime's threshold in every arm; None for each model's own.
 
-    Raises DataError where rows of an arm were made with different numbers of blocks.
+    Raises DataError where rows of an arm were made with different numbers of blocks, or arms were asked differently.
     """
     found: dict[str, dict[str, Measured]] = {}
+    alike: dict[str, dict[str, Any]] = {}
     for arm in json.loads((folder / "run.json").read_text())["arms"]:
         said = json.loads((folder / arm / "about.json").read_text())
         jobs: dict[str, Measured] = {}
@@ -60,6 +61,12 @@ def load(folder: Path, delta: float | None = None) -> dict[str, dict[str, Measur
         for path in sorted((folder / arm).glob("*.jsonl")):
             head, rows = load_rows(path)
             window, steps = head["stream"]["window"], head["variants"]["steps"]
+            asked = {key: head[key] for key in ("variants", "prompts", "stream")} | {"dtype": head["model"]["dtype"]}
+            for key, value in alike.setdefault(path.name, asked).items():
+                if value != asked[key]:
+                    raise DataError(
+                        f"{path}: its {key} is not that of another arm, and they would be compared: use a new FOLDER"
+                    )
             threshold = head["model"]["delta"] if delta is None else delta
             own = head["modes"].get(ALWAYS)
             recall = (own["k"], own["coarse"]) if own else None
@@ -136,7 +143,12 @@ def difference(a: Mapping[str, Row], b: Mapping[str, Row], keep: Callable[[Row],
     return len(keys), "{:+.3f} ({:+.3f} to {:+.3f})".format(*found)
 
 
-KEEP: dict[str, Callable[[Row], bool]] = {"all": lambda r: True, "past": lambda r: r.task not in NOWS}
+TIMED = {"when", "at_time"}
+KEEP: dict[str, Callable[[Row], bool]] = {
+    "all": lambda r: True,
+    "past": lambda r: r.task not in NOWS,
+    "past but when, at_time": lambda r: r.task not in NOWS | TIMED,
+}
 
 
 def differences(jobs: Mapping[str, Measured]) -> str:
@@ -152,7 +164,10 @@ def differences(jobs: Mapping[str, Measured]) -> str:
 
 
 def between(arms: Mapping[str, Mapping[str, Measured]]) -> str:
-    """Paired differences between arms in the method's mode: each against the one before, the last against the first."""
+    """Paired differences between arms: each against the one before, the last against the first.
+
+    By family in the method's mode; in the two that it is put together of, whose gate plays no part, of all of them.
+    """
     names = list(arms)
     pairs = list(dict.fromkeys([*zip(names[1:], names, strict=False), (names[-1], names[0])]))
     rows = []
@@ -161,10 +176,11 @@ def between(arms: Mapping[str, Mapping[str, Measured]]) -> str:
         for a, b in both:
             families = FAMILIES if a is both[-1][0] else ()
             kinds = {**KEEP, **{f: (lambda r, f=f: r.task == f) for f in families if f not in NOWS}}
-            for what, keep in kinds.items():
-                if found := difference(a.modes[METHOD], b.modes[METHOD], keep):
-                    rows.append((a.steps, f"{one} − {other}", what, *found))
-    return table(("steps", "difference", "questions", "n", "accuracy (95 %)"), rows)
+            for mode, asked in ((METHOD, kinds), (ALWAYS, KEEP), (WINDOW, KEEP)):
+                for what, keep in asked.items():
+                    if found := difference(a.modes[mode], b.modes[mode], keep):
+                        rows.append((a.steps, f"{one} − {other}", mode, what, *found))
+    return table(("steps", "difference", "mode", "questions", "n", "accuracy (95 %)"), rows)
 
 
 def by_distance(job: Measured) -> str:
@@ -199,6 +215,17 @@ def over_delta(job: Measured) -> tuple[str, Line]:
     return table(("δ", "n", "looked back", "accuracy (95 %)"), rows), Line("weavetime over δ", points)
 
 
+def gates(jobs: Mapping[str, Measured]) -> str:
+    """Accuracy, and in brackets the share that looked back, of every arm by threshold."""
+    rows = []
+    for delta in DELTAS:
+        found = [job.at(delta).values() for job in jobs.values()]
+        looked = [sum(r.recalled for r in rows) / len(rows) for rows in found]
+        cells = [f"{accuracy(rows):.3f} ({share:.2f})" for rows, share in zip(found, looked, strict=True)]
+        rows.append(("never" if delta > 1 else f"{delta:g}", *cells))
+    return table(("δ", *jobs), rows)
+
+
 def retrieval(jobs: Mapping[str, Measured]) -> str:
     """What the chosen blocks hold of the evidence."""
     rows = []
@@ -212,6 +239,7 @@ def retrieval(jobs: Mapping[str, Measured]) -> str:
 
 
 READING = "\n## What it says\n"
+ARMS, ARM_FAMILIES = "Paired differences between arms", "Families by arm, weavetime on streams of {} steps"
 SCORES = ("recall", "recall_union", "precision", "precision_union")
 
 
@@ -245,15 +273,21 @@ def report(folder: Path, docs: Path, delta: float | None = None) -> str:
     arm_columns = {arm: main_jobs(j)[-1].modes[METHOD] for arm, j in arms.items()}
     parts: dict[str, Any] = {
         "Lengths, modes and arms": lengths,
-        f"Families by arm, weavetime on streams of {longest.steps} steps": by_family(arm_columns),
+        ARM_FAMILIES.format(longest.steps): by_family(arm_columns),
         f"Families by mode, {subject} on streams of {longest.steps} steps": by_family(longest.modes),
         f"Families by mode, {subject} on streams of {shortest.steps} steps": by_family(shortest.modes),
         f"Paired differences between modes, {subject}": differences(jobs),
-        "Paired differences between arms, weavetime": between(arms),
+        ARMS: between(arms),
         f"How far back the evidence lies, {subject} on streams of {longest.steps} steps": by_distance(longest),
         **{f"The gate, {subject} on streams of {steps} steps": sweep for steps, (sweep, _) in sweeps.items()},
         f"What the chosen blocks hold, {subject}": retrieval(jobs),
     }
+    if len(arms) > 1:
+        parts[f"The gate by arm, streams of {longest.steps} steps: accuracy (share that looked back)"] = gates(
+            {arm: main_jobs(j)[-1] for arm, j in arms.items()}
+        )
+    else:
+        del parts[ARMS], parts[ARM_FAMILIES.format(longest.steps)]
     for name, title in (("new", "Cards never trained on"), ("open", "Short answers in place of options")):
         for job in main_jobs(jobs, name):
             parts[f"{title}, {subject} on streams of {job.steps} steps"] = by_family(job.modes)
@@ -286,6 +320,9 @@ HEAD = """# Ablation
 
 What each part brings, measured in [StreamWorld](streamworld.md). Arms are models that differ in one part: `base` has
 neither time prompts nor reconstruction, `time` no reconstruction, `mini` both; with the same budget of pictures each.
+Those without reconstruction see theirs in more steps, all on streams in order; `base` has fewer tokens a picture, and
+cannot know what `when` and `at_time` ask. Each was trained once: intervals are of the questions, and leave out by how
+much two trainings differ. What `weavetime` recalls and its δ were chosen for `mini`, and serve all arms.
 
 ```
 python scripts/arms.py OUT                       # trains the three, each on a card where there are as many

@@ -39,7 +39,8 @@ from weavetime.train.world_views import WorldSettings
 
 RECIPE = "mini"
 UNTOLD = "world.reconstruction=0"
-ARMS: dict[str, tuple[str, ...]] = {"base": (UNTOLD, "time_prompts=false"), "time": (UNTOLD,), "mini": ()}
+TIMED, UNTIMED = "time_prompts=true", "time_prompts=false"
+ARMS: dict[str, tuple[str, ...]] = {"base": (UNTOLD, UNTIMED), "time": (UNTOLD, TIMED), "mini": (TIMED,)}
 EVERY, POLL = 30.0, 0.2  # seconds between two lines of progress, between two looks at the processes
 TAIL = 20  # lines of a failed arm's log
 LINE = re.compile(r"^step (\d+)/\d+ +loss (\S+)", re.MULTILINE)

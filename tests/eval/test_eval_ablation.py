@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -92,6 +93,21 @@ def test_runs_and_reports(tmp_path: Path) -> None:
     assert "(k 5 of 10 candidates, δ 1.01, 6 layers)" in page
     assert "report FOLDER --delta 1.01\n" in page
     assert READING not in page  # it was about another page
+    assert "between arms" not in page
+    arm = tmp_path / "out" / "base"
+    shutil.copytree(tmp_path / "out" / "mini", arm)
+    (tmp_path / "out" / "run.json").write_text(json.dumps({**said, "arms": ["base", "mini"]}))
+    subprocess.run(never, check=True, capture_output=True)
+    of_both = (tmp_path / "ablation.md").read_text()
+    assert "| 20 | mini − base | window | all | 8 | +0.000 (+0.000 to +0.000) |" in of_both
+    assert "| δ | base | mini |" in of_both
+    [otherwise] = arm.glob("main-8.2.jsonl")
+    otherwise.write_text(otherwise.read_text().replace('"dtype": "float32"', '"dtype": "bfloat16"', 1))
+    refused = subprocess.run(never, capture_output=True, text=True)
+    assert refused.returncode == 1
+    assert "its dtype is not that of another arm" in refused.stderr
+    shutil.rmtree(arm)
+    (tmp_path / "out" / "run.json").write_text(json.dumps(said))
     lines = {line.split("|")[3].strip(): line for line in page.splitlines() if line.startswith("| mini | 20 |")}
     [mixed] = (tmp_path / "out" / "mini").glob("main-8.3.jsonl")
     mixed.write_text(mixed.read_text().replace('"k": 5', '"k": 6', 1))

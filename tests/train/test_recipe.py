@@ -92,6 +92,7 @@ def test_defaults_and_changes(tmp_path: Path) -> None:
     assert recipe.tuning.lora == Lora(r=8)
     assert recipe.sections == {"data": {"files": ["a", "b"]}}
     assert read_recipe(path, ["window=null"]).window is None
+    assert read_recipe(path, ["run.liger=off"]).run.liger == "off"  # YAML reads a truth value
     assert read_recipe(path, ["tuning.lora.targets=lm_head"]).tuning.lora == Lora(targets=("lm_head",))
 
 

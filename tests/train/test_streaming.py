@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -177,6 +178,20 @@ def test_what_steps_know_is_taught_where_layers_above_read_it() -> None:
     model.zero_grad()
     model.requires_grad_(False)
     assert reached == [True] * (LAYERS // 2) + [False] * (LAYERS // 2)
+
+
+@pytest.mark.parametrize("time_prompts", NAMES, ids=NAMES.get)
+def test_the_token_that_holds_what_came_last_is_to_hold_no_other_name(time_prompts: bool) -> None:
+    batch, seen = ran(time_prompts)
+    named = (batch.things >= 0).any(-1).flatten(0, 1).any(0)
+    assert bool(named[-1])
+    steps = seen.steps.detach().requires_grad_(True)
+    losses = WorldLosses(engine(time_prompts).backbone, WINDOW, SETTINGS.size)
+    losses._names(replace(seen, steps=steps), batch)[0].backward()
+    assert steps.grad is not None
+    learnt = steps.grad.abs().sum((0, 1, 3)) > 0
+    assert torch.equal(learnt[:-1], named[:-1])
+    assert bool(learnt[-1]) is time_prompts  # without them it is a picture's
 
 
 def test_training_keeps_off_cudnns_attention(monkeypatch: pytest.MonkeyPatch) -> None:

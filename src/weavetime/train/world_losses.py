@@ -26,7 +26,8 @@ class Seen:
     """One forward of a batch: hidden states by their place, and the pass that made them.
 
     steps: of picture tokens, ends: of the last token of each step, both half way through the layers, normed: what is
-    known there the layers above can read, what is known at the end nothing reads. questions: last ones.
+    known there the layers above can read, what is known at the end nothing reads. questions: last ones. closed: whether
+    a step ends in a token that is of no picture.
     """
 
     steps: Tensor
@@ -34,6 +35,7 @@ class Seen:
     questions: Tensor
     features: Tensor
     plan: StreamPass
+    closed: bool
 
 
 class WorldLosses:
@@ -96,7 +98,8 @@ class WorldLosses:
         asked = out.last_hidden_state[:, shape.asked :].unflatten(1, batch.ids.shape[1:])
         half = backbone.decoder.norm(middle[0][:, shape.sink : shape.asked])
         blocks = half.unflatten(1, (steps, shape.tokens))
-        return Seen(blocks[:, :, first : first + features.shape[2]], blocks[:, :, -1], asked, features, plan)
+        last = first + features.shape[2]
+        return Seen(blocks[:, :, first:last], blocks[:, :, -1], asked, features, plan, last < shape.tokens)
 
     def _embed(self, ids: Tensor, like: Tensor) -> Tensor:
         rows = self.backbone.decoder.embed_tokens(ids.clamp_min(0))
@@ -129,11 +132,13 @@ class WorldLosses:
         rows = self.backbone.decoder.embed_tokens.weight.index_select(0, self.forms.flatten())
         labelled = batch.things >= 0
         share = labelled / labelled.sum(-1, keepdim=True).clamp_min(1)
+        # Where a step's last token is a picture's, it is to hold what came last, and cannot hold another name as well.
+        half = share if seen.closed else functional.pad(share[:, :, :-1], (0, 0, 0, 1))
         total = torch.zeros((), device=rows.device)
-        for hidden in (self.backbone.decoder.norm(seen.features.to(rows.dtype)), seen.steps):
+        for hidden, counted in ((self.backbone.decoder.norm(seen.features.to(rows.dtype)), share), (seen.steps, half)):
             logits = (hidden @ rows.to(hidden.dtype).T).float()
             likely = logits.log_softmax(-1).unflatten(-1, (-1, 2)).mean(-1)  # both forms of a name alike
-            total = total - (likely.gather(-1, batch.things.clamp_min(0)) * share).sum()
+            total = total - (likely.gather(-1, batch.things.clamp_min(0)) * counted).sum()
         return torch.stack([total / 2, labelled.any(-1).float().sum()])
 
     def _arrivals(self, seen: Seen, batch: WorldBatch) -> Tensor:
