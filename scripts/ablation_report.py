@@ -67,10 +67,10 @@ def load(folder: Path, delta: float | None = None) -> dict[str, dict[str, Measur
                     raise DataError(
                         f"{path}: its {key} is not that of another arm, and they would be compared: use a new FOLDER"
                     )
-            threshold = head["model"]["delta"] if delta is None else delta
+            own_delta = head["model"]["delta"] if delta is None else delta
             own = head["modes"].get(ALWAYS)
             recall = (own["k"], own["coarse"]) if own else None
-            new = Measured(defaultdict(dict), said["layers"], threshold, window, steps, recall)
+            new = Measured(defaultdict(dict), said["layers"], own_delta, window, steps, recall)
             job = jobs.setdefault(path.name.split(".")[0], new)
             recalls |= {recall} - {None}
             if len(recalls) > 1:
@@ -109,6 +109,12 @@ def main_jobs(jobs: Mapping[str, Measured], prefix: str = "main") -> list[Measur
     return sorted((job for name, job in jobs.items() if name.split("-")[0] == prefix), key=lambda job: job.steps)
 
 
+def looked_back(rows: Iterable[Row]) -> float:
+    """Share of answers that looked back."""
+    recalled = [row.recalled for row in rows]
+    return sum(recalled) / len(recalled)
+
+
 def by_length(arms: Mapping[str, Mapping[str, Measured]]) -> str:
     """Accuracy of every arm and mode at every length."""
     rows = []
@@ -116,8 +122,8 @@ def by_length(arms: Mapping[str, Mapping[str, Measured]]) -> str:
         for job in [*main_jobs(jobs), *main_jobs(jobs, "rivals"), *main_jobs(jobs, "full")]:
             for mode, found in job.modes.items():
                 seconds = "" if mode == METHOD else f"{median(r.timings['total'] for r in found.values()) * 1e3:.0f}"
-                looked = sum(r.recalled for r in found.values()) / len(found)
-                rows.append((arm, job.steps, mode, len(found), share(found.values()), f"{looked:.2f}", seconds))
+                looked = f"{looked_back(found.values()):.2f}"
+                rows.append((arm, job.steps, mode, len(found), share(found.values()), looked, seconds))
     rows.sort(key=lambda row: (list(arms).index(row[0]), row[1]))
     return table(("arm", "steps", "mode", "n", "accuracy (95 %)", "looked back", "ms"), rows)
 
@@ -171,7 +177,7 @@ def between(arms: Mapping[str, Mapping[str, Measured]]) -> str:
     names = list(arms)
     pairs = list(dict.fromkeys([*zip(names[1:], names, strict=False), (names[-1], names[0])]))
     rows = []
-    for one, other in pairs if len(names) > 1 else ():
+    for one, other in pairs:
         both = list(zip(main_jobs(arms[one]), main_jobs(arms[other]), strict=True))
         for a, b in both:
             families = FAMILIES if a is both[-1][0] else ()
@@ -203,15 +209,19 @@ def by_distance(job: Measured) -> str:
     return table(("evidence", "n", *job.modes), rows)
 
 
+def threshold(delta: float) -> str:
+    """δ as tables call it."""
+    return "never" if delta > 1 else f"{delta:g}"
+
+
 def over_delta(job: Measured) -> tuple[str, Line]:
     """Accuracy against the share of questions that looked back, by threshold."""
     rows, points = [], []
     for delta in DELTAS:
         found = job.at(delta).values()
-        looked = sum(r.recalled for r in found) / len(found)
+        looked = looked_back(found)
         points.append((looked, accuracy(found)))
-        name = "never" if delta > 1 else f"{delta:g}"
-        rows.append((name, len(found), f"{looked:.3f}", share(found)))
+        rows.append((threshold(delta), len(found), f"{looked:.3f}", share(found)))
     return table(("δ", "n", "looked back", "accuracy (95 %)"), rows), Line("weavetime over δ", points)
 
 
@@ -219,11 +229,20 @@ def gates(jobs: Mapping[str, Measured]) -> str:
     """Accuracy, and in brackets the share that looked back, of every arm by threshold."""
     rows = []
     for delta in DELTAS:
-        found = [job.at(delta).values() for job in jobs.values()]
-        looked = [sum(r.recalled for r in rows) / len(rows) for rows in found]
-        cells = [f"{accuracy(rows):.3f} ({share:.2f})" for rows, share in zip(found, looked, strict=True)]
-        rows.append(("never" if delta > 1 else f"{delta:g}", *cells))
+        answers = [job.at(delta).values() for job in jobs.values()]
+        rows.append((threshold(delta), *(f"{accuracy(a):.3f} ({looked_back(a):.2f})" for a in answers)))
     return table(("δ", *jobs), rows)
+
+
+def across(arms: Mapping[str, Mapping[str, Measured]]) -> dict[str, str]:
+    """Arms beside each other, the tables by their titles."""
+    longest = {arm: main_jobs(jobs)[-1] for arm, jobs in arms.items()}
+    on = f"streams of {next(iter(longest.values())).steps} steps"
+    return {
+        f"Families by arm, weavetime on {on}": by_family({arm: job.modes[METHOD] for arm, job in longest.items()}),
+        "Paired differences between arms": between(arms),
+        f"The gate by arm, {on}: accuracy (share that looked back)": gates(longest),
+    }
 
 
 def retrieval(jobs: Mapping[str, Measured]) -> str:
@@ -239,7 +258,6 @@ def retrieval(jobs: Mapping[str, Measured]) -> str:
 
 
 READING = "\n## What it says\n"
-ARMS, ARM_FAMILIES = "Paired differences between arms", "Families by arm, weavetime on streams of {} steps"
 SCORES = ("recall", "recall_union", "precision", "precision_union")
 
 
@@ -270,24 +288,16 @@ def report(folder: Path, docs: Path, delta: float | None = None) -> str:
     ]
     plot(docs / "ablation-length.svg", "length of the stream, windows", "accuracy", growth, logarithmic=True)
     lengths = by_length(arms)
-    arm_columns = {arm: main_jobs(j)[-1].modes[METHOD] for arm, j in arms.items()}
     parts: dict[str, Any] = {
         "Lengths, modes and arms": lengths,
-        ARM_FAMILIES.format(longest.steps): by_family(arm_columns),
+        **(across(arms) if len(arms) > 1 else {}),
         f"Families by mode, {subject} on streams of {longest.steps} steps": by_family(longest.modes),
         f"Families by mode, {subject} on streams of {shortest.steps} steps": by_family(shortest.modes),
         f"Paired differences between modes, {subject}": differences(jobs),
-        ARMS: between(arms),
         f"How far back the evidence lies, {subject} on streams of {longest.steps} steps": by_distance(longest),
         **{f"The gate, {subject} on streams of {steps} steps": sweep for steps, (sweep, _) in sweeps.items()},
         f"What the chosen blocks hold, {subject}": retrieval(jobs),
     }
-    if len(arms) > 1:
-        parts[f"The gate by arm, streams of {longest.steps} steps: accuracy (share that looked back)"] = gates(
-            {arm: main_jobs(j)[-1] for arm, j in arms.items()}
-        )
-    else:
-        del parts[ARMS], parts[ARM_FAMILIES.format(longest.steps)]
     for name, title in (("new", "Cards never trained on"), ("open", "Short answers in place of options")):
         for job in main_jobs(jobs, name):
             parts[f"{title}, {subject} on streams of {job.steps} steps"] = by_family(job.modes)

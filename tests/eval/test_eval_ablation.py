@@ -74,6 +74,8 @@ def test_runs_and_reports(tmp_path: Path) -> None:
         subprocess.run([*command, "--share", share], check=True, capture_output=True, timeout=200)
     names = {path.name for path in (tmp_path / "out" / "mini").iterdir()}
     assert {"main-8.0.jsonl", "full-8.3.jsonl", "retrieval-24-visual.1.jsonl", "about.json"} <= names
+    subprocess.run(command, check=True, capture_output=True, timeout=200)  # nothing is left to ask
+    assert json.loads((tmp_path / "out" / "run.json").read_text())["arms"] == ["mini"]
     said = {"command": "x", "date": "y", "torch": "z", "cards": 0, "arms": ["mini"]}
     (tmp_path / "out" / "run.json").write_text(json.dumps(said))
     done = subprocess.run(

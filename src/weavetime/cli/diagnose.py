@@ -101,7 +101,7 @@ def order(
     """Frames shuffled, clips shuffled, reversed: each with time prompts and without, unless one is said."""
     from ..eval.analysis.order import orders
 
-    settings = opt.stream_settings(fps, window, batch, STREAM.cache)
+    settings = opt.stream_settings(fps, window, batch)
     plan = _plan(name, data, variant, limit, partial, settings, modes_of(mode, k, delta))
     choice = ModelChoice(model, adapter, time_prompts, dtype, device, device_map)
     choices = [choice] if time_prompts is not None else [replace(choice, time_prompts=on) for on in (True, False)]
@@ -141,7 +141,7 @@ def position(
 
     where = numbers(places, float, "--places")
     conditions = positions(where)
-    settings = opt.stream_settings(fps, window, batch, STREAM.cache)
+    settings = opt.stream_settings(fps, window, batch)
     plan = _plan(name, data, variant, None, partial, settings, modes_of(mode, k, delta))
     wanted = tuple(t.strip() for t in tasks.split(",")) if tasks else ()
     plan = replace(plan, examples=movable(plan.benchmark, plan.examples, wanted)[:limit])
@@ -180,7 +180,7 @@ def future(
     from .session import load_engine
 
     modes = modes_of(mode, k, delta)
-    plan = _plan(name, data, variant, limit, partial, opt.stream_settings(1.0, window, batch, STREAM.cache), modes)
+    plan = _plan(name, data, variant, limit, partial, opt.stream_settings(1.0, window, batch), modes)
     engine = load_engine(ModelChoice(model, adapter, time_prompts, dtype, device, device_map))
     wrong = 0
     for rate in _rates(plan, numbers(fps, float, "--fps"), engine):

@@ -159,7 +159,7 @@ def given(
     benchmark = load(str(ctx.info_name), **variants(variant))
     modes = modes_of([*mode, *(BASELINES if baselines else ())], k, delta)
     examples = benchmark.examples(data, partial=partial)[:limit]
-    settings = opt.stream_settings(fps, window, batch, STREAM.cache) | {"visual_only": visual_only, "memory": memory}
+    settings = opt.stream_settings(fps, window, batch) | {"visual_only": visual_only, "memory": memory}
     choice = ModelChoice(model, adapter, time_prompts, dtype, device, device_map)
     out = out or Path("results") / f"{benchmark.name}.{Path(model).name}.jsonl"
     said = {"limit": limit, "partial": partial}
@@ -350,7 +350,7 @@ def streamworld(
     }
     benchmark = load("streamworld", **{key: value for key, value in said.items() if value is not None})
     modes = modes_of([*mode, *(BASELINES if baselines else ())], k, delta)
-    settings = opt.stream_settings(1.0, window, batch, STREAM.cache) | {"visual_only": visual_only, "memory": memory}
+    settings = opt.stream_settings(1.0, window, batch) | {"visual_only": visual_only, "memory": memory}
     choice = ModelChoice(model, adapter, time_prompts, dtype, device, device_map)
     examples, cluster = benchmark.examples("."), _cluster(ray, workers)
     rows = measured(choice, benchmark, Path(), examples, settings, modes, out, cluster=cluster)

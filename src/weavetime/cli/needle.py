@@ -12,7 +12,7 @@ from rich.table import Table
 
 from ..errors import DataError
 from . import options as opt
-from .eval import STREAM, Modes, Out, measured, modes_of
+from .eval import Modes, Out, measured, modes_of
 from .options import MODE, MODEL, ModelChoice
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def needle(
         benchmark = Needle(**cells, per_cell=per_cell, seed=seed, split=split, open=as_open)
     else:
         benchmark = _haystack(cells, (video, image, question, answer), option or [], fps)
-    settings = opt.stream_settings(fps if video is not None else 1.0, window, batch, STREAM.cache)
+    settings = opt.stream_settings(fps if video is not None else 1.0, window, batch)
     choice = ModelChoice(model, adapter, time_prompts, dtype, device, device_map)
     modes = modes_of(mode, k, delta)
     rows = measured(choice, benchmark, Path(), benchmark.examples(), settings, modes, out)

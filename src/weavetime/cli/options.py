@@ -143,7 +143,7 @@ class ModelChoice:
         return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "model"}
 
 
-def stream_settings(fps: float, window: str | None, batch: int, cache: int | None) -> dict[str, Any]:
+def stream_settings(fps: float, window: str | None, batch: int, cache: int | None = STREAM.cache) -> dict[str, Any]:
     """Settings for `engine.stream`; an unsaid window stays the engine's to choose."""
     found: dict[str, Any] = {"fps": fps, "batch": batch, "cache": cache}
     if window is None:

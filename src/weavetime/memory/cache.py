@@ -57,22 +57,22 @@ class BlockCache:
 
     def _bring(self, layer: int, blocks: Sequence[int], misses: Sequence[int], out: Tensor) -> None:
         """Copy rows from the host."""
-        if out.is_cuda and kernels.AVAILABLE and misses and out[0].nbytes % 8 == 0:
-            where = self.archive.addresses(layer, [blocks[row] for row in misses], self.part)
+        if not misses:
+            return
+        where, size = self.archive.addresses(layer, [blocks[row] for row in misses], self.part), out[0].nbytes
+        if out.is_cuda and kernels.AVAILABLE and size % 8 == 0:
             addresses = torch.tensor(where).to(out.device, non_blocking=True)
             whole = out if len(misses) == len(out) else torch.empty_like(out[: len(misses)])
             kernels.fetch(addresses, whole)
             if whole is not out:
                 out[torch.tensor(misses).to(out.device, non_blocking=True)] = whole
-            return
-        if out.device.type == "cpu" and misses:  # a tensor for each block would cost more than its copy
-            where = self.archive.addresses(layer, [blocks[row] for row in misses], self.part)
-            first, size = out.data_ptr(), out[0].nbytes
+        elif out.device.type == "cpu":
+            first = out.data_ptr()
             for row, address in zip(misses, where, strict=True):
                 ctypes.memmove(first + row * size, address, size)
-            return
-        for row in misses:
-            out[row].copy_(self.archive.part(layer, blocks[row], self.part), non_blocking=True)
+        else:
+            for row in misses:
+                out[row].copy_(self.archive.part(layer, blocks[row], self.part), non_blocking=True)
 
     def forget(self) -> None:
         """Give up every block; the slots' memory stays."""

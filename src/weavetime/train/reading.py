@@ -45,7 +45,8 @@ def convert(kind: Any, value: Any, where: str) -> Any:
     if origin in (Union, types.UnionType):
         return _one_of(inner, value, where)
     if origin is Literal:
-        value = {True: "on", False: "off"}.get(value, value) if isinstance(value, bool) else value  # as YAML reads them
+        word = {True: "on", False: "off"}[value] if isinstance(value, bool) else value  # as YAML reads these two
+        value = word if word in inner else value
         if value not in inner:
             raise RecipeError(f"{where} is {value!r}: it must be one of {', '.join(map(str, inner))}")
         return value

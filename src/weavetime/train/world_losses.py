@@ -26,8 +26,7 @@ class Seen:
     """One forward of a batch: hidden states by their place, and the pass that made them.
 
     steps: of picture tokens, ends: of the last token of each step, both half way through the layers, normed: what is
-    known there the layers above can read, what is known at the end nothing reads. questions: last ones. closed: whether
-    a step ends in a token that is of no picture.
+    known there the layers above can read, what is known at the end nothing reads. questions: last ones.
     """
 
     steps: Tensor
@@ -35,7 +34,6 @@ class Seen:
     questions: Tensor
     features: Tensor
     plan: StreamPass
-    closed: bool
 
 
 class WorldLosses:
@@ -98,8 +96,7 @@ class WorldLosses:
         asked = out.last_hidden_state[:, shape.asked :].unflatten(1, batch.ids.shape[1:])
         half = backbone.decoder.norm(middle[0][:, shape.sink : shape.asked])
         blocks = half.unflatten(1, (steps, shape.tokens))
-        last = first + features.shape[2]
-        return Seen(blocks[:, :, first:last], blocks[:, :, -1], asked, features, plan, last < shape.tokens)
+        return Seen(blocks[:, :, first : first + features.shape[2]], blocks[:, :, -1], asked, features, plan)
 
     def _embed(self, ids: Tensor, like: Tensor) -> Tensor:
         rows = self.backbone.decoder.embed_tokens(ids.clamp_min(0))
@@ -132,8 +129,8 @@ class WorldLosses:
         rows = self.backbone.decoder.embed_tokens.weight.index_select(0, self.forms.flatten())
         labelled = batch.things >= 0
         share = labelled / labelled.sum(-1, keepdim=True).clamp_min(1)
-        # Where a step's last token is a picture's, it is to hold what came last, and cannot hold another name as well.
-        half = share if seen.closed else functional.pad(share[:, :, :-1], (0, 0, 0, 1))
+        # Without time prompts a step's last token is a picture's, and is to hold what came last: no other name as well.
+        half = share if self.backbone.time_prompts else functional.pad(share[:, :, :-1], (0, 0, 0, 1))
         total = torch.zeros((), device=rows.device)
         for hidden, counted in ((self.backbone.decoder.norm(seen.features.to(rows.dtype)), share), (seen.steps, half)):
             logits = (hidden @ rows.to(hidden.dtype).T).float()
